@@ -1,0 +1,1 @@
+"""Test programs built on anabranch: in virtual time, under drawn schedules."""

@@ -1,0 +1,122 @@
+"""Give asyncio the virtual time which trio has in `trio.testing.MockClock`.
+
+`VirtualLoop` starts at 0.0 and jumps to its next timer whenever nothing is ready and no
+descriptor can be read, so an hour of sleeping costs nothing. It is made like any loop:
+
+    asyncio.Runner(loop_factory=VirtualLoop)                                # 3.11
+    asyncio.run(main(), loop_factory=VirtualLoop)                           # 3.12 and later
+    anyio.run(main, backend_options={"loop_factory": VirtualLoop})
+
+Like trio's autojump it does not wait for threads or for other processes: while one works and a
+timer stands, the timer wins. What a thread sends with `call_soon_threadsafe` is never lost,
+though: it arrives at whatever time it is then.
+
+This file and `_schedules` are the only ones that touch private attributes of a loop;
+`tests/testing` fails by name when an upstream version changes one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Literal
+
+from anabranch.errors import AnabranchError
+
+Order = Callable[[deque[asyncio.Handle]], None]
+
+_RESOLUTION = time.get_clock_info("monotonic").resolution
+_LOOPS = {"anyio", "asyncio", "trio"}
+
+
+class DeadlockError(AnabranchError, RuntimeError):
+    """Say that everything waits and nothing is left that could wake it; the program's fault."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Look at the descriptors without waiting, and let the loop's time pass instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pass_time: Callable[[], bool] = bool
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready now; block for ever only where time cannot be moved."""
+        events = super().select(0)
+        # A thread's wakeup which comes between this look and the next is not lost: its
+        # callback is in the loop's queue already, and its byte makes the next look return.
+        if events or (timeout is not None and timeout <= 0) or self.pass_time():
+            return events
+        return super().select(None)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Run an asyncio program in virtual time, in an order of ready callbacks that may be drawn.
+
+    Args:
+        order: Rearranges the callbacks that are about to run, in place, once an iteration.
+        deadlock: What to do when everything waits and there is no timer. A thread or a process
+            may still send something, so ``"wait"`` is the default; ``"raise"`` is for programs
+            that have neither, and raises `DeadlockError` with the line where each task sits.
+    """
+
+    def __init__(
+        self, *, order: Order | None = None, deadlock: Literal["wait", "raise"] = "wait"
+    ) -> None:
+        self._now = 0.0
+        self._order = order
+        self._deadlock = deadlock
+        selector = _JumpingSelector()
+        super().__init__(selector)
+        selector.pass_time = self._pass_time
+
+    def time(self) -> float:
+        """Return the virtual time, in seconds since the loop was made."""
+        return self._now
+
+    def _pass_time(self) -> bool:
+        due = self._next_timer()
+        if due == math.inf:
+            if self._deadlock == "raise":
+                raise DeadlockError(_report(self))
+            return False
+        # Far from zero `due + resolution` is `due` again, and the loop, which runs what is due
+        # *before* that, would stand still (as a real one does after 97 days).
+        late = due if due + _RESOLUTION > due else math.nextafter(due, math.inf)
+        self._now = max(self._now, late)
+        return True
+
+    def _next_timer(self) -> float:
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # private to asyncio
+        return scheduled[0].when() if scheduled else math.inf
+
+    def _process_events(self, events: list[Any]) -> None:
+        # The last hook before the callbacks run: what can be read has been queued by now. Timers
+        # that are due have not, but they run no step of a program, they only make one ready.
+        super()._process_events(events)  # type: ignore[misc]  # private to asyncio
+        if self._order is not None:
+            self._order(self._ready)  # type: ignore[attr-defined]  # private to asyncio
+
+
+def where(coro: object) -> str:
+    """Name the line at which a suspended coroutine waits: the innermost that is not a loop's."""
+    frames: list[FrameType] = []
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+        frames += [frame] if frame else []
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+    ours = [f for f in frames if f.f_globals.get("__name__", "").partition(".")[0] not in _LOOPS]
+    for frame in (ours or frames)[-1:]:
+        return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    return "no frame"
+
+
+def _report(loop: asyncio.AbstractEventLoop) -> str:
+    waiting = [f"  {t.get_name()}: {where(t.get_coro())}" for t in asyncio.all_tasks(loop)]
+    head = f"at {loop.time():g} s every task waits, and no timer is left to wake one:"
+    return "\n".join([head, *sorted(waiting)])

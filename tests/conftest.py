@@ -1,0 +1,256 @@
+"""Run every async test on both loops in virtual time, and let no test leave anything behind.
+
+Marks: `slow` (over 0.25 s), `real_clock` (real loops and real time: threads, processes),
+`trio_only`, `asyncio_only`, and `leaves(*kinds, reason=...)` for a test that must leave a
+`task`, `thread`, `process` or `descriptor`. Option: `--fast`. Fixtures: `programs`, `all_home`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import hypothesis
+import pytest
+import sniffio
+import trio
+from trio.testing import MockClock
+
+from anabranch.testing._clock import VirtualLoop
+from tests.leaks import KINDS, Snapshot, leaks, new, snapshot, tasks
+
+GRACE = 1.0
+SLOW = 0.25
+MARKS = (
+    "slow: takes more than a quarter of a second",
+    "real_clock: uses the real loop and the real time, for threads and processes",
+    "trio_only: makes no sense on asyncio",
+    "asyncio_only: makes no sense on trio",
+    "leaves(*kinds, reason): may leave a task, thread, process or descriptor, for a reason",
+)
+
+BEFORE = pytest.StashKey[Snapshot]()
+FAILED = pytest.StashKey[bool]()
+TALLY = pytest.StashKey["Tally"]()
+
+
+class Lender(Protocol):
+    """Have tokens out: a limiter of any loop."""
+
+    @property
+    def borrowed_tokens(self) -> float: ...
+
+
+# How much is run -----------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="draw 100 programs instead of 2,000")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    config.stash[TALLY] = tally = Tally(config)
+    config.pluginmanager.register(tally, "anabranch-tally")
+    fast = config.getoption("--fast")
+    register = partial(
+        hypothesis.settings.register_profile,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    register("anabranch", max_examples=25 if fast else 100)
+    register("programs", max_examples=_programs(config))
+    if not config.getoption("--hypothesis-profile", default=None):
+        hypothesis.settings.load_profile("anabranch")
+
+
+def _programs(config: pytest.Config) -> int:
+    return 100 if config.getoption("--fast") else 2000
+
+
+@pytest.fixture(scope="session")
+def programs(pytestconfig: pytest.Config) -> int:
+    """Say how many programs to draw; a `@given` test takes `settings.get_profile("programs")`."""
+    return _programs(pytestconfig)
+
+
+# Both loops ----------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "anyio_backend" not in metafunc.fixturenames:
+        return
+    only = [n for n in ("asyncio", "trio") if metafunc.definition.get_closest_marker(f"{n}_only")]
+    metafunc.parametrize("anyio_backend", only or ["asyncio", "trio"], indirect=True)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Name the loop of this test and how to make it; each test gets a fresh one."""
+    real = request.node.get_closest_marker("real_clock") is not None
+    if request.param == "trio":
+        return "trio", {} if real else {"clock": MockClock(autojump_threshold=0)}
+    return "asyncio", {} if real else {"loop_factory": VirtualLoop}
+
+
+@pytest.fixture(autouse=True)
+def _inside_the_loop(request: pytest.FixtureRequest) -> None:
+    # Not an autouse fixture itself, because pytest refuses async fixtures to sync tests.
+    # Requested first and therefore torn down last: other fixtures' leaks are seen too.
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("_no_task_left")
+
+
+@pytest.fixture
+async def _no_task_left(
+    anyio_backend: tuple[str, dict[str, Any]], request: pytest.FixtureRequest
+) -> AsyncIterator[None]:
+    asked, ran = anyio_backend[0], sniffio.current_async_library()
+    assert asked == ran, f"asked for {asked}, but {ran} runs: trio_mode must be false"
+    request.node.user_properties.append(("loop", ran))
+    before = tasks()
+    yield
+    if request.node.stash.get(FAILED, False):
+        return
+    give_up = time.monotonic() + GRACE
+    while left := _unallowed({"task": new(before, tasks())}, request.node):
+        if time.monotonic() > give_up:
+            _complain(request.node, left)
+        # Threads need real time, tasks need the loop; virtual time must not go on meanwhile.
+        time.sleep(0.001)
+        if ran == "trio":
+            await trio.lowlevel.checkpoint()
+        else:
+            await asyncio.sleep(0)
+
+
+# Nothing is left -----------------------------------------------------------------------------
+
+
+def _unallowed(found: Snapshot, item: pytest.Item) -> Snapshot:
+    mark = item.get_closest_marker("leaves")
+    return {kind: left for kind, left in found.items() if left and not (mark and kind in mark.args)}
+
+
+def _complain(item: pytest.Item, left: Snapshot) -> None:
+    lines = [f"{kind}: {text}" for kind, things in left.items() for text in things.values()]
+    pytest.fail(f"{item.nodeid} left behind:\n  " + "\n  ".join(lines), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[BEFORE] = snapshot()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    # What a fixture of a wider scope opens outlives the test that happened to ask first.
+    if fixturedef.scope == "function":
+        return (yield)
+    before = snapshot()
+    try:
+        return (yield)
+    finally:
+        baseline = request._pyfuncitem.stash.get(BEFORE, None)
+        for kind, opened in leaks(before).items():
+            if baseline is not None:
+                baseline[kind].update(opened)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    # The traceback of a failed test keeps its things alive, and one failure is enough to read.
+    if item.stash.get(FAILED, False):
+        return
+    give_up = time.monotonic() + GRACE
+    while left := _unallowed(leaks(item.stash[BEFORE]), item):
+        if time.monotonic() > give_up:
+            _complain(item, left)
+        gc.collect()
+        time.sleep(0.01)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("leaves"):
+            if not mark.kwargs.get("reason") or not set(mark.args) <= set(KINDS):
+                raise pytest.UsageError(f"{item.nodeid}: leaves(one of {KINDS}, reason=...)")
+
+
+@pytest.fixture
+def all_home() -> Iterator[Callable[[Lender], Lender]]:
+    """Take limiters, and see at the end that all of their tokens are home."""
+    limiters: list[Lender] = []
+
+    def remember(limiter: Lender) -> Lender:
+        limiters.append(limiter)
+        return limiter
+
+    yield remember
+    away = [f"{each!r}: {each.borrowed_tokens}" for each in limiters if each.borrowed_tokens]
+    assert not away, f"tokens are not home: {away}"
+
+
+# What the run says at its end ----------------------------------------------------------------
+
+
+class Tally:
+    """Count the tests of each loop, and name the slow ones that are not marked so."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.loops: dict[str, Counter[str]] = {}
+        self.slow: list[tuple[float, str]] = []
+        self.partial = bool(config.getoption("--lf", default=False))
+        self.uneven: list[str] = []
+
+    def pytest_deselected(self) -> None:
+        self.partial = True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        if report.duration > SLOW and "slow" not in report.keywords:
+            self.slow.append((report.duration, report.nodeid))
+        if not {"trio_only", "asyncio_only"} & set(report.keywords):
+            loops = [str(value) for key, value in report.user_properties if key == "loop"]
+            self.loops.setdefault(report.nodeid.partition("[")[0], Counter()).update(loops)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        chosen = any("[" in str(arg) for arg in session.config.args)
+        if self.partial or chosen or session.shouldstop or session.shouldfail:
+            return
+        self.uneven = [name for name, n in self.loops.items() if n["asyncio"] != n["trio"]]
+        if self.uneven and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        write = terminalreporter.write_line
+        total: Counter[str] = sum(self.loops.values(), Counter())
+        if total:
+            write(f"on both loops: {total['asyncio']} tests on asyncio, {total['trio']} on trio")
+        for name in self.uneven:
+            counts = dict(self.loops[name])
+            write(f"FAILED: not as often on trio as on asyncio: {name} {counts}", red=True)
+        for duration, nodeid in sorted(self.slow, reverse=True):
+            write(f"slow, but not marked so: {duration:.2f} s {nodeid}", yellow=True)
