@@ -41,6 +41,7 @@ def prepare() -> None:
         with _alone():
             _make()
     except subprocess.CalledProcessError as error:
+        print(error.stdout, file=sys.stderr)
         sys.exit(f"That failed (exit code {error.returncode}); it starts again the next time.")
     except KeyboardInterrupt:
         print("Interrupted; what is unfinished is made again the next time.", file=sys.stderr)
@@ -115,12 +116,14 @@ def _digest(*parts: bytes) -> str:
 
 
 def _pip(*args: str) -> None:
-    quiet = ("-qq", "--no-input", "--disable-pip-version-check")  # errors are told all the same
-    _call(program("python"), "-m", "pip", "install", *quiet, *args)
+    _call(program("python"), "-m", "pip", "install", "--no-input", *args)
 
 
 def _call(*argv: str) -> None:
-    subprocess.run(argv, check=True, cwd=ROOT)
+    # Its output is shown if it fails; not when it is interrupted, which would be a traceback.
+    subprocess.run(
+        argv, check=True, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def _say(step: str) -> None:
