@@ -22,7 +22,7 @@ import math
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, Literal
 
@@ -83,7 +83,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         due = self._next_timer()
         if due == math.inf:
             if self._deadlock == "raise":
-                raise DeadlockError(_report(self))
+                tasks = [(each.get_name(), each.get_coro()) for each in asyncio.all_tasks(self)]
+                raise DeadlockError(standstill(self._now, tasks))
             return False
         # Far from zero `due + resolution` is `due` again, and the loop, which runs what is due
         # *before* that, would stand still (as a real one does after 97 days).
@@ -116,7 +117,8 @@ def where(coro: object) -> str:
     return "no frame"
 
 
-def _report(loop: asyncio.AbstractEventLoop) -> str:
-    waiting = [f"  {t.get_name()}: {where(t.get_coro())}" for t in asyncio.all_tasks(loop)]
-    head = f"at {loop.time():g} s every task waits, and no timer is left to wake one:"
-    return "\n".join([head, *sorted(waiting)])
+def standstill(now: float, waiting: Iterable[tuple[str, object]]) -> str:
+    """Say who waits where, when all wait for ever."""
+    lines = sorted(f"  {name}: {where(coro)}" for name, coro in waiting)
+    head = f"at {now:g} s everything waits, and no timer is left that could wake one:"
+    return "\n".join([head, *lines])
