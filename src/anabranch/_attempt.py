@@ -1,0 +1,39 @@
+"""Run one call on its terms, in a context of its own, inside the task of a hand.
+
+A hand runs many branches in one task, and each must have contextvars that no other sees.
+So the coroutine of a branch is stepped here, each step by ``context.run``.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any
+
+
+@types.coroutine
+def step_in(
+    context: Context, coroutine: Coroutine[Any, Any, Any], suspended: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Await ``coroutine`` with ``context`` as its context.
+
+    ``suspended`` is called when, and only when, the coroutine suspends for the first time.
+    """
+    run = context.run
+    send = coroutine.send
+    try:
+        trap = run(send, None)
+        suspended()
+        while True:
+            try:
+                sent = yield trap
+            except GeneratorExit:
+                run(coroutine.close)
+                raise
+            except BaseException as error:
+                trap = run(coroutine.throw, error)
+            else:
+                trap = run(send, sent)
+    except StopIteration as stop:
+        return stop.value

@@ -1,0 +1,146 @@
+"""Keep one branch: a job that the scheduler owns, from its acceptance to its end.
+
+One object with slots for each branch, changed in place: the hot loop's cost is in the objects.
+What users see (Outcome, StepResult) is built from it when they look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any
+
+from anabranch._work import Job, Outcome, Status, is_async, name_of
+from anabranch.errors import ConfigurationError
+from anabranch.lanes._process import CPU_LANE
+
+# How a branch is called. ASYNC: a coroutine in the hand's task; PLAIN: where it stands;
+# THREAD: in a thread hand. Every other lane is an async call, of the lane's own `run`.
+ASYNC, PLAIN, THREAD = range(3)
+
+NO_KWARGS: Mapping[str, Any] = {}
+
+
+class Branch:
+    """Carry a job's terms, then how it went; ``status`` is None until it has ended."""
+
+    __slots__ = (
+        "args",
+        "context",
+        "ended_at",
+        "error",
+        "fed",
+        "fn",
+        "key",
+        "kind",
+        "kwargs",
+        "on_cancel",
+        "owner",
+        "priority",
+        "queued_at",
+        "reason",
+        "started_at",
+        "status",
+        "timeout",
+        "value",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        kind: int,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        queued_at: float,
+        *,
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        priority: int = 0,
+        timeout: float | None = None,
+        context: Context | None = None,
+        on_cancel: str = "abandon",
+        owner: Any = None,
+    ) -> None:
+        self.key = key
+        self.kind = kind
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.queued_at = queued_at
+        self.priority = priority
+        self.timeout = timeout
+        self.context = context
+        self.on_cancel = on_cancel
+        self.owner = owner
+        self.fed = False
+        self.started_at: float | None = None
+        self.ended_at = queued_at
+        self.status: Status | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.reason = ""
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds from acceptance to the start, or to the end of a branch never started."""
+        until = self.ended_at if self.started_at is None else self.started_at
+        return until - self.queued_at
+
+    @property
+    def ran_s(self) -> float:
+        """Seconds from the start to the end; 0.0 for a branch never started."""
+        return 0.0 if self.started_at is None else self.ended_at - self.started_at
+
+    def outcome(self, order: int) -> Outcome:
+        """Build what users see; ``order`` is its place in the order of completion."""
+        assert self.status is not None, "a branch that has not ended has no outcome"
+        return Outcome(
+            key=self.key,
+            status=self.status,
+            value=self.value,
+            error=self.error,
+            reason=self.reason,
+            attempts=0 if self.started_at is None else 1,
+            queued_s=self.queued_s,
+            ran_s=self.ran_s,
+            order=order,
+        )
+
+
+def call_in(lane: Any, fn: Callable[..., Any], where: str) -> tuple[int, Any]:
+    """Decide how a call of ``fn`` in ``lane`` is made; return the kind, and the Lane if it has one.
+
+    Raises:
+        ConfigurationError: an async function for a lane of threads or processes.
+    """
+    if not isinstance(lane, str):
+        return ASYNC, lane
+    if is_async(fn):
+        if lane in ("io", "cpu"):
+            raise ConfigurationError(
+                f"{where}: lane={lane!r} cannot run the async function {name_of(fn)}; "
+                f"async functions run on the loop: leave lane out, or make it a plain function"
+            )
+        return ASYNC, None
+    if lane == "cpu":
+        return ASYNC, CPU_LANE
+    return (PLAIN if lane == "inline" else THREAD), None
+
+
+def branch_of(job: Job, now: float, context: Context | None) -> Branch:
+    """Make the branch that ``job`` becomes when it is accepted at ``now``."""
+    kind, lane = call_in(job.lane, job.fn, f"Job {job.key!r}")
+    fn, args, kwargs = job.fn, job.args, job.kwargs
+    if lane is not None:
+        fn, args, kwargs = lane.run, (fn, args, kwargs), NO_KWARGS
+    return Branch(
+        job.key,
+        kind,
+        fn,
+        args,
+        now,
+        kwargs=kwargs,
+        priority=job.priority,
+        timeout=job.timeout,
+        context=context,
+        on_cancel=job.on_cancel,
+    )

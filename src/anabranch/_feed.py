@@ -1,0 +1,111 @@
+"""Pull jobs from iterables, one at a time, only as fast as they run.
+
+A plain iterable is pulled by a hand that has tokens and finds the queue empty.
+An async one has a task of its own, which waits until a token is free and then pulls one.
+Whoever reads the outcomes slows the pulling down: never more than two limits' worth unread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from types import AsyncGeneratorType
+from typing import Any
+
+from anabranch._branch import Branch
+from anabranch._runtime import Runtime
+
+Accept = Callable[[Any], Branch]
+
+
+class Feeds:
+    """Keep what a scheduler is being fed from; ``error`` is what an iterable raised."""
+
+    def __init__(
+        self, runtime: Runtime, may_pull: Callable[[], bool], on_error: Callable[[], None]
+    ) -> None:
+        self.error: Exception | None = None
+        self._runtime = runtime
+        self._may_pull = may_pull
+        self._on_error = on_error
+        self._plain: deque[tuple[Iterator[Any], Accept]] = deque()
+        self._async = 0  # async feeds that have not ended
+        self._read: Any = None  # an Event while an async feed waits for the reader
+
+    def __bool__(self) -> bool:
+        return bool(self._plain or self._async)
+
+    def has_plain(self) -> bool:
+        """Tell whether a hand may find something to pull."""
+        return bool(self._plain) and self._may_pull()
+
+    def add(self, elements: Iterable[Any], accept: Accept) -> None:
+        """Pull from a plain iterable, after those that were added before."""
+        self._plain.append((iter(elements), accept))
+
+    def add_async(self) -> None:
+        """Count an async feed, for which ``run_async`` is about to be started."""
+        self._async += 1
+
+    def end(self) -> None:
+        """Pull nothing more from plain iterables; the async ones are cancelled with their task."""
+        self._plain.clear()
+
+    def reader_moved(self) -> None:
+        """Let an async feed look again whether it may pull."""
+        if self._read is not None:
+            self._read.set()
+
+    def pull(self) -> Branch | None:
+        """Pull one element and make it a branch; None when there is none, or none is wanted."""
+        if not self._may_pull():
+            return None
+        while self._plain:
+            elements, accept = self._plain[0]
+            try:
+                return _fed(accept(next(elements)))
+            except StopIteration:
+                self._plain.popleft()
+            except Exception as error:
+                self._fail(error)
+        return None
+
+    async def run_async(
+        self,
+        elements: AsyncIterable[Any],
+        accept: Accept,
+        token_is_free: Callable[[], Awaitable[None]],
+        push: Callable[[Branch], None],
+    ) -> None:
+        """Pull from an async iterable whenever a token is free, until it ends."""
+        iterator = aiter(elements)
+        try:
+            while self.error is None:
+                await self._wanted()
+                await token_is_free()
+                push(_fed(accept(await anext(iterator))))
+        except StopAsyncIteration:
+            pass
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._async -= 1
+            if isinstance(iterator, AsyncGeneratorType):
+                await iterator.aclose()
+
+    async def _wanted(self) -> None:
+        while not self._may_pull():
+            self._read = self._runtime.Event()
+            await self._read.wait()
+            self._read = None
+
+    def _fail(self, error: Exception) -> None:
+        """Keep the iterable's error for whoever owns the scheduler, and stop everything."""
+        self.error = self.error or error
+        self.end()
+        self._on_error()
+
+
+def _fed(branch: Branch) -> Branch:
+    branch.fed = True
+    return branch

@@ -1,0 +1,324 @@
+"""Run branch after branch with one token and one cancel scope: the hot loop.
+
+A hand is a task of the scheduler's nursery. It keeps its tokens while it works, and leases one
+cancel scope: a scope cannot be entered twice, but its deadline can be moved, so a new one is
+entered only after the leased one was cancelled or ran out.
+Before each branch it asks: has a limit shrunk below what is borrowed, does somebody else wait,
+is a checkpoint due. docs/explanation/hand.md tells why, with the figures.
+"""
+
+from __future__ import annotations
+
+import math
+from contextvars import Context
+from types import CoroutineType
+from typing import Any
+
+from anabranch._attempt import step_in
+from anabranch._branch import ASYNC, THREAD, Branch
+from anabranch._ledger import SLICE_S, Ledger
+from anabranch._runtime import absorb_native_cancel
+from anabranch._thread_hand import ThreadHand
+from anabranch._token import Held, holding, take, take_nowait
+from anabranch._work import Status
+from anabranch.errors import BranchTimedOutError
+from anabranch.lanes._thread import io_lane
+
+
+class Hand:
+    """Hold tokens, and run branches until the queue is empty or somebody else comes first."""
+
+    __slots__ = (
+        "_base",
+        "_fresh",
+        "_scope",
+        "_slept",
+        "_succeed",
+        "_thread",
+        "_used_up",
+        "branch",
+        "held",
+        "ledger",
+    )
+
+    def __init__(self, ledger: Ledger, held: Held) -> None:
+        self.ledger = ledger
+        self.held = held
+        self.branch: Branch | None = None  # begun, and not recorded
+        self._thread: ThreadHand | None = None  # the one at work, or the one that was abandoned
+        self._scope: Any = None
+        self._used_up = False
+        self._slept = False  # the branch has suspended, so the loop went round
+        self._succeed = False  # work is left: another hand should follow this one
+        self._fresh = True
+        ledger.fresh += 1
+        ledger.hands.add(self)
+        self._base: Context = ledger.context.copy()
+        self._base.run(holding.set, held)
+
+    async def run(self) -> None:
+        """Work until there is nothing left to do, then give the tokens back."""
+        ledger = self.ledger
+        try:
+            while await self._lease():
+                pass
+        except BaseException as error:
+            if self.branch is not None:  # recorded, and on its way
+                self._record(self.branch, _errors_in(error, ledger.runtime.Cancelled))
+            raise
+        finally:
+            self._no_longer_fresh()
+            ledger.hands.discard(self)
+            if self._thread is None:  # else the abandoned thread holds them until it ends
+                self.held.give_back()
+            ledger.room = True
+            if self._succeed:
+                ledger.grow(1)
+
+    def suspended(self) -> None:
+        """Hear that the branch has suspended: the moment to start further hands.
+
+        Two at a time, so starts double, and branches that never suspend get one hand in all.
+        """
+        self._slept = True
+        self._no_longer_fresh()
+        if self.ledger.room:
+            self.ledger.grow(2)
+
+    def cancel(self, reason: str) -> bool:
+        """Cancel the branch that runs now; False when there is none."""
+        branch = self.branch
+        if self._thread is not None:
+            branch = self._thread.branch
+            if branch is None or not self._thread.cancel(branch, reason):
+                return False
+        if branch is None or branch.reason and self._used_up:
+            return False
+        branch.reason = reason
+        self._used_up = True
+        self._scope.cancel(reason=reason)
+        return True
+
+    def running(self) -> Branch | None:
+        """Return the branch that runs now, in the hand's task or in its thread."""
+        return self.branch if self._thread is None else self._thread.branch
+
+    async def _lease(self) -> bool:
+        """Work under one cancel scope; True when a fresh one should follow it."""
+        ledger = self.ledger
+        again, left = True, None
+        self._used_up = False
+        self._scope = scope = ledger.runtime.CancelScope()
+        try:
+            with scope:
+                again = await self._work()
+        except Exception as error:  # what the scope left of a group after it took its own
+            left = error
+        except ledger.runtime.Cancelled:
+            if self.branch is None or not absorb_native_cancel():
+                raise
+            self.branch.reason = "its own task was cancelled"
+        if self.branch is not None:
+            self._record(self.branch, left)
+        elif left is not None:
+            raise left  # no branch's: ours
+        if self._thread is not None:
+            self._succeed = True
+            return False
+        return again
+
+    async def _work(self) -> bool:
+        """Run branches; True when the scope is used up, False when the hand should end."""
+        ledger, held, base = self.ledger, self.held, self._base
+        clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
+        suspended, pace = self.suspended, ledger.pace
+        task = ledger.runtime.lowlevel.current_task()
+        now = clock()
+        while True:
+            if held.missing or (ledger.shared and self._must_make_way(now)):
+                self._succeed = True
+                return False
+            branch = pop() if now < ledger.deadline else None
+            if branch is None:
+                ledger.unpark()
+                return False
+            self.branch = branch
+            self._slept = False
+            task.name = branch.key
+            started = now
+            if branch.kind == ASYNC and branch.timeout is None:
+                branch.started_at = now
+                if ledger.delivery is not None:
+                    ledger.started(branch)
+                context = branch.context
+                if context is None:
+                    context = base.copy()
+                else:
+                    context.run(holding.set, held)
+                try:
+                    branch.value = await step_in(
+                        context, context.run(branch.fn, *branch.args, **branch.kwargs), suspended
+                    )
+                except Exception as error:
+                    self._failed(branch, error)
+                else:
+                    branch.status = Status.SUCCEEDED
+            else:
+                branch = await self._run_other(branch, now)
+            now = clock()
+            self.branch = None
+            if branch is not None:  # else a thread has recorded it
+                branch.ended_at = now
+                if self._used_up and branch.status is Status.SUCCEEDED:
+                    branch.reason = ""  # a cancellation came too late to stop it
+                append(branch)
+                if ledger.listening:
+                    ledger.publish(branch)
+            if self._used_up:
+                return True
+            if self._slept:
+                if started > pace.tick:  # nobody has noticed since that the loop went round
+                    pace.tick = now
+            elif now - pace.tick >= SLICE_S:
+                if ledger.yielding:  # one hand is enough for branches that do not suspend
+                    return False
+                now = await self._yield(now)
+
+    async def _run_other(self, branch: Branch, now: float) -> Branch | None:
+        """Run what is not a plain case of the hot loop; return the branch that is to be recorded."""
+        if branch.kind == THREAD:
+            return await self._run_thread(branch)
+        branch.started_at = now
+        self.ledger.started(branch)
+        context = branch.context or self._base.copy()
+        context.run(holding.set, self.held)
+        if branch.timeout is not None:
+            self._scope.deadline = now + branch.timeout
+        try:
+            value = context.run(branch.fn, *branch.args, **branch.kwargs)
+            if branch.kind == ASYNC or type(value) is CoroutineType:
+                value = await step_in(context, value, self.suspended)
+        except Exception as error:
+            self._failed(branch, error)
+        else:
+            branch.value = value
+            branch.status = Status.SUCCEEDED
+        self._end_deadline(branch)
+        return branch
+
+    async def _run_thread(self, branch: Branch) -> Branch | None:
+        """Run a plain function, and those behind it in the queue, in a thread."""
+        ledger = self.ledger
+        runtime = ledger.runtime
+        lane = io_lane(runtime)
+        if ledger.loop is None:
+            ledger.loop = runtime.lowlevel.current_trio_token()
+        self.suspended()  # it will: others may start
+        place = Held((lane.limiter,), parent=self.held)
+        if not take_nowait(place.limiters, runtime, place):
+            await take(place.limiters, runtime, place)
+        branch.started_at = ledger.clock()
+        ledger.started(branch)
+        if branch.timeout is not None:
+            self._scope.deadline = branch.started_at + branch.timeout
+        thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._base, lane)
+        try:
+            await runtime.to_thread.run_sync(
+                thread.run, abandon_on_cancel=branch.on_cancel == "abandon", limiter=lane.unbounded
+            )
+        except runtime.Cancelled:
+            thread.abandon()
+            raise
+        finally:
+            self.branch = thread.branch
+            if not thread.abandoned:
+                self._thread = None
+                place.give_back()
+            ledger.settle()
+        return await self._finish_left(thread, branch)
+
+    async def _finish_left(self, thread: ThreadHand, first: Branch) -> Branch | None:
+        """Await the coroutine that a plain function returned, if one did."""
+        branch = thread.branch
+        if branch is not None and thread.left is not None:
+            context, coroutine = thread.left
+            try:
+                value = await step_in(context, coroutine, self.suspended)
+            except Exception as error:
+                self._failed(branch, error)
+            else:
+                branch.value = value
+            branch.status = Status.SUCCEEDED
+        self._end_deadline(first)
+        return branch
+
+    def _end_deadline(self, branch: Branch) -> None:
+        if branch.timeout is not None:
+            self._scope.deadline = math.inf
+            self._used_up = self._used_up or self._scope.cancel_called
+
+    def _must_make_way(self, now: float) -> bool:
+        """Tell whether a limit has shrunk under what is borrowed, or somebody else waits."""
+        ledger = self.ledger
+        if self.held.exceeds():
+            ledger.note_limits()
+            return True
+        if now < ledger.look_at:
+            return False
+        ledger.look_at = now + SLICE_S
+        ledger.note_limits()
+        return ledger.others_wait()
+
+    async def _yield(self, now: float) -> float:
+        """Let the loop go round once; return the time after."""
+        ledger = self.ledger
+        ledger.yielding = True
+        try:
+            await ledger.runtime.lowlevel.checkpoint()
+        finally:
+            ledger.yielding = False
+        after = ledger.clock()
+        if now >= ledger.pace.tick:
+            ledger.pace.tick = after
+        return after
+
+    def _no_longer_fresh(self) -> None:
+        if self._fresh:
+            self._fresh = False
+            self.ledger.fresh -= 1
+
+    def _failed(self, branch: Branch, error: Exception | None) -> None:
+        """Set how a branch ended that did not succeed; a cancellation behind an error comes first."""
+        branch.error = error
+        if branch.reason:
+            branch.status = Status.CANCELLED
+        elif branch.timeout is not None and self._scope.cancel_called:
+            branch.status = Status.TIMED_OUT
+            branch.reason = f"deadline: {branch.timeout:g} s (timeout= of the branch)"
+            branch.error = error or BranchTimedOutError(
+                f"branch {branch.key!r} did not end in {branch.timeout:g} s; "
+                f"a larger timeout= of the branch, or None, lifts it"
+            )
+        elif error is not None and not self.ledger.ends_early():
+            branch.status = Status.FAILED
+        else:
+            branch.status = Status.CANCELLED
+            branch.reason = self.ledger.why_cancelled()
+        thread = self._thread
+        if thread is not None and thread.abandoned:
+            branch.status = Status.ABANDONED
+
+    def _record(self, branch: Branch, error: Exception | None) -> None:
+        """Record a branch whose cancellation took the hot loop with it."""
+        self.branch = None
+        self._failed(branch, error)
+        assert branch.status is not None
+        self.ledger.end(branch, branch.status, branch.reason)
+
+
+def _errors_in(error: BaseException, cancelled: type[BaseException]) -> Exception | None:
+    """Return the errors of what stopped a branch, without the cancellation they came with."""
+    if isinstance(error, BaseExceptionGroup):
+        rest = error.split(cancelled)[1]
+        return rest if isinstance(rest, Exception) else None
+    return error if isinstance(error, Exception) else None

@@ -1,0 +1,182 @@
+"""Keep what a scheduler and its hands know together: the queue, the limiters, who has ended.
+
+Only the loop's thread changes it, but for two things: threads pop from the queue, under ``lock``,
+and append to ``from_threads``.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any
+
+from anabranch._branch import Branch
+from anabranch._observers import Delivery
+from anabranch._queue import Queue
+from anabranch._runtime import Runtime
+from anabranch._token import Held
+from anabranch._work import Status
+from anabranch.abc import Limiter
+from anabranch.events import BranchFinished, BranchStarted, Event, LimitChanged
+
+SLICE_S = 0.001  # between two looks at who else waits, and the longest run without a checkpoint
+
+_paces: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
+
+
+class Pace:
+    """Know when one loop last went round, as far as all hands on it can tell."""
+
+    __slots__ = ("tick",)
+
+    def __init__(self) -> None:
+        self.tick = -math.inf
+
+
+def pace_of(runtime: Runtime) -> Pace:
+    """Return the pace of the running loop; made when it is first asked for."""
+    var = _paces.get(id(runtime))
+    if var is None:
+        var = _paces[id(runtime)] = runtime.lowlevel.RunVar("anabranch_pace")
+    try:
+        pace: Pace = var.get()
+    except LookupError:
+        pace = Pace()
+        var.set(pace)
+    return pace
+
+
+class Ledger:
+    """Share one scheduler's state with its hands; plain attributes, for the hot loop."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        limiters: Sequence[Limiter],
+        context: Context,
+        parent: Held | None,
+        *,
+        delivery: Delivery | None = None,
+        step: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.limiters = limiters
+        self.context = context
+        self.parent = parent
+        self.delivery = delivery
+        self.step = step
+        self.timeout = timeout
+        self.clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
+        self.queue = Queue()
+        self.lock = threading.Lock()
+        self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
+        self.read = 0  # how many have been read, and are gone
+        self.from_threads: deque[Branch] = deque()
+        self.settling = False  # the loop has been asked to publish them
+        self.loop: Any = None  # the loop's token, for threads; set with the first thread
+        self.deadline = math.inf
+        self.stopped = ""  # why everything is being cancelled
+        self.room = True  # tokens may be free
+        self.hands: set[Any] = set()
+        self.fresh = 0  # hands that were started and have not suspended yet
+        self.yielding = False  # a hand is at a checkpoint between two branches
+        self.parked: Held | None = None  # with what the dispatcher waits for its tokens
+        self.shared = False  # others may use one of the limiters, or move it
+        self.pace = pace_of(runtime)
+        self.look_at = self.clock()  # when to look again who else waits
+        self.totals = [limiter.total_tokens for limiter in limiters]
+        self.listening = delivery is not None
+        # Set by the scheduler, which is above:
+        self.pull: Callable[[], Branch | None] | None = None
+        self.grow: Callable[[int], None]
+        self.dispatching: Any = None  # the dispatcher's scope, while it lives
+        self.on_end: Callable[[Branch], None] | None = None
+
+    def pop(self) -> Branch | None:
+        """Remove the most urgent branch from the queue, or pull one from what is fed."""
+        if self.stopped:
+            return None
+        branch = self.queue.pop()
+        if branch is None and self.pull is not None:
+            return self.pull()
+        return branch
+
+    def unpark(self) -> None:
+        """End the dispatcher, if it waits for a token: there is nothing to start."""
+        if self.dispatching is not None and not self.queue:
+            self.dispatching.cancel(reason="nothing is queued")
+
+    def end(self, branch: Branch, status: Status, reason: str = "") -> None:
+        """Record how ``branch`` ended; the hot loop does the same in place for a success."""
+        branch.ended_at = self.clock()
+        branch.status = status
+        branch.reason = reason
+        self.ended.append(branch)
+        if self.listening:
+            self.publish(branch)
+
+    def publish(self, branch: Branch) -> None:
+        """Tell whoever listens that ``branch`` has ended."""
+        if self.delivery is not None:
+            outcome = branch.outcome(self.read + len(self.ended) - 1)
+            self.emit(BranchFinished(branch.ended_at, self.step, branch.key, outcome))
+        if self.on_end is not None:
+            self.on_end(branch)
+
+    def started(self, branch: Branch) -> None:
+        """Tell the observer, if there is one, that ``branch`` has been called."""
+        if self.delivery is not None and branch.started_at is not None:
+            self.emit(BranchStarted(branch.started_at, self.step, branch.key, branch.queued_s))
+
+    def emit(self, event: Event) -> None:
+        """Queue ``event`` for the observer, if there is one."""
+        if self.delivery is not None:
+            self.delivery.emit(event)
+
+    def settle(self) -> None:
+        """Publish what threads have ended since the last time."""
+        self.settling = False
+        while self.from_threads:
+            branch = self.from_threads.popleft()
+            self.ended.append(branch)
+            if self.listening:
+                self.publish(branch)
+
+    def why_cancelled(self) -> str:
+        """Say why the whole scheduler is being cancelled, as far as it can know."""
+        if self.stopped:
+            return self.stopped
+        if self.clock() >= self.deadline:
+            return f"deadline: {self.timeout:g} s (timeout=)"
+        return "outer"
+
+    def limit(self) -> float:
+        """Return how many branches may run at once, now."""
+        return min((limiter.total_tokens for limiter in self.limiters), default=math.inf)
+
+    def ends_early(self) -> bool:
+        """Tell whether everything is being cancelled, as far as can be known here."""
+        return bool(self.stopped) or self.clock() >= self.deadline
+
+    def others_wait(self) -> bool:
+        """Tell whether somebody else waits for one of the limiters.
+
+        Costly, so hands ask at most once a slice.
+        """
+        for limiter in self.limiters:
+            ours = self.parked is not None and self.parked.waits_for is limiter
+            if limiter.statistics().tasks_waiting > ours:
+                return True
+        return False
+
+    def note_limits(self, reason: str = "set from outside") -> None:
+        """Tell the observer which limits have been moved since the last time."""
+        for index, limiter in enumerate(self.limiters):
+            old, new = self.totals[index], limiter.total_tokens
+            if new != old:
+                self.totals[index] = new
+                self.emit(LimitChanged(self.clock(), self.step, old, new, reason))

@@ -1,0 +1,88 @@
+"""Find the loop that runs and return its words: the module trio itself, or ``_anyio``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
+
+from anabranch.errors import HostLoopError
+
+
+class Runtime(Protocol):
+    """The part of trio's namespace that the engine calls.
+
+    The module ``trio`` satisfies it unadapted; ``_anyio`` gives anyio's things the same names.
+    """
+
+    Cancelled: type[BaseException]
+    WouldBlock: type[Exception]
+    CancelScope: Callable[..., Any]
+    CapacityLimiter: Callable[[float], Any]
+    Event: Callable[[], Any]
+    lowlevel: Any
+    to_thread: Any
+
+    def open_nursery(self) -> AbstractAsyncContextManager[Any]: ...
+    def current_effective_deadline(self) -> float: ...
+    async def sleep(self, seconds: float) -> None: ...
+    async def sleep_forever(self) -> None: ...
+
+
+def on_trio() -> bool:
+    """Tell whether the caller is in a trio task, without importing trio for it."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_task())
+
+
+def on_asyncio() -> bool:
+    """Tell whether the caller is in a task of an asyncio loop, without importing asyncio for it."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+def loop_runs_here() -> bool:
+    """Tell whether a loop runs in this thread, in a task or in a callback."""
+    if on_trio():
+        return True
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+def current() -> Runtime:
+    """Return the runtime of the running loop.
+
+    Raises:
+        HostLoopError: no loop runs in this thread.
+    """
+    if on_trio():
+        return cast(Runtime, sys.modules["trio"])
+    if on_asyncio():
+        from anabranch import _anyio  # anyio's asyncio parts, for asyncio's users only
+
+        return cast(Runtime, _anyio)
+    raise HostLoopError(
+        "no loop runs here: await this inside trio.run, asyncio.run or anyio.run, "
+        "or call Pipeline.run_sync from a plain program"
+    )
+
+
+def absorb_native_cancel() -> bool:
+    """Take back a native cancellation of the current task that no scope stands behind.
+
+    Only asyncio has such a thing (``Task.cancel``); True when there was one.
+    """
+    if on_trio():
+        return False
+    from anabranch import _anyio
+
+    return _anyio.absorb_native_cancel()

@@ -1,0 +1,404 @@
+"""Decide which branch runs next, which is cancelled, and how it ended.
+
+Take the token first, choose the branch second: a queued branch is an entry in a queue, not a task.
+When tokens are in hand a task is started, a hand, which pops the most urgent branch of that moment.
+Hands start hands: whenever a branch suspends while tokens are free, two more.
+When no token is free a transient task, the dispatcher, waits in line for one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterable, Iterable, Sequence
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any
+
+from anabranch import _runtime
+from anabranch._branch import Branch, branch_of
+from anabranch._feed import Accept, Feeds
+from anabranch._glob import Which, matcher
+from anabranch._hand import Hand
+from anabranch._ledger import Ledger
+from anabranch._observers import Delivery
+from anabranch._outcomes import Outcomes
+from anabranch._token import Held, Loan, holding, take, take_nowait
+from anabranch._work import Job, Status, check_limit
+from anabranch.abc import Limiter, Observer
+from anabranch.errors import (
+    ConfigurationError,
+    DuplicateKeyError,
+    SchedulerClosedError,
+    not_built_yet,
+)
+from anabranch.events import BranchQueued
+from anabranch.lanes._thread import io_lane
+
+
+def open_scheduler(
+    limit: float | Limiter, *, observer: Observer | None = None, recorder: None = None
+) -> Scheduler:
+    """Open a scheduler that runs at most ``limit`` branches at once.
+
+    Use it with ``async with``; leaving the block waits for every branch,
+    an exception in the block cancels them.
+
+    Args:
+        limit: a whole number of at least 1, ``math.inf`` for none, or a CapacityLimiter of the
+            host's loop, which may be shared with others and is never resized by anabranch.
+        observer: called with each event, in a thread of its own.
+
+    Raises:
+        ConfigurationError: a limit that cannot be meant.
+    """
+    if recorder is not None:
+        raise not_built_yet("open_scheduler", "recorder", recorder)
+    if observer is not None and not callable(observer):
+        raise ConfigurationError(
+            f"open_scheduler: observer={observer!r} is not callable; give a function of one event"
+        )
+    if not isinstance(limit, Limiter) and limit != math.inf:
+        check_limit("open_scheduler", "limit", limit)
+    delivery = Delivery(observer) if observer is not None else None
+    return Scheduler([limit], delivery=delivery, own_delivery=True)
+
+
+class Scheduler:
+    """Own branches: queue them, run them under limiters, collect how they ended."""
+
+    def __init__(
+        self,
+        limits: Sequence[float | Limiter],
+        *,
+        delivery: Delivery | None = None,
+        own_delivery: bool = False,
+        step: str = "",
+        timeout: float | None = None,
+        reads: bool = True,
+    ) -> None:
+        self._limits = limits
+        self._delivery = delivery
+        self._own_delivery = own_delivery
+        self._step = step
+        self._timeout = timeout
+        self._reads = reads  # whether outcomes are read one by one, and keys are to be checked
+        self._keys: set[str] = set()  # of the branches that have not ended
+        self._accepted = 0
+        self._state = "new"
+
+    async def __aenter__(self) -> Scheduler:
+        if self._state != "new":
+            raise SchedulerClosedError("this scheduler was opened before; open another one")
+        runtime = _runtime.current()
+        limiters, private = _limiters_of(self._limits, runtime)
+        # Children's tokens come from here: what the calling branch holds of them is lent.
+        self._loan = Loan([*limiters, *_io_limiters(runtime)], runtime)
+        self.ledger = ledger = Ledger(
+            runtime,
+            limiters,
+            copy_context(),
+            holding.get(),
+            delivery=self._delivery,
+            step=self._step,
+            timeout=self._timeout,
+        )
+        self._feeds = Feeds(runtime, self._may_pull, self._feed_failed)
+        self.outcomes = Outcomes(ledger, self._idle, self._was_read)
+        ledger.shared = len(private) < len(limiters)
+        ledger.grow = self._grow
+        if self._reads:
+            ledger.on_end = self._ended
+            ledger.listening = True
+        self._runtime = runtime
+        self._nursery_block = runtime.open_nursery()
+        self._nursery = await self._nursery_block.__aenter__()
+        if self._timeout is not None:
+            ledger.deadline = ledger.clock() + self._timeout
+            self._nursery.cancel_scope.deadline = ledger.deadline
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._state = "leaving"
+        self.outcomes.nobody_reads = True
+        self._resume()
+        if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+            self.stop(f"the block raised {error!r:.200}")
+        try:
+            swallowed = await self._wait(kind, error, traceback)
+        except BaseException:
+            self._close()
+            self._loan.take_back_nowait()
+            raise
+        self._close()
+        if error is not None and not swallowed:
+            self._loan.take_back_nowait()
+            return False
+        await self._loan.take_back()
+        if self._feeds.error is not None:
+            raise self._feeds.error
+        return swallowed
+
+    @property
+    def limiter(self) -> Limiter:
+        """The limiter whose tokens branches take; its ``total_tokens`` may be set at any time."""
+        self.ledger.shared = True  # from now on it may move, so a dispatcher waits in line
+        return self.ledger.limiters[0]
+
+    def submit(self, job: Job) -> None:
+        """Accept a job; never waits. Call it in the loop's thread.
+
+        Raises:
+            DuplicateKeyError: a branch of that key has not ended yet.
+            SchedulerClosedError: the block was left, or is being cancelled.
+        """
+        self._push(self._accept(job))
+
+    def feed(self, jobs: Iterable[Job] | AsyncIterable[Job]) -> None:
+        """Pull jobs from an iterable, plain or async, only as fast as they run.
+
+        What the iterable raises cancels everything and is raised when the block is left.
+        """
+        self.feed_with(jobs, self._accept)
+
+    def feed_with(self, elements: Iterable[Any] | AsyncIterable[Any], accept: Accept) -> None:
+        """Pull elements, each made a branch by ``accept``."""
+        self._check_open()
+        self.ledger.pull = self._pull
+        if isinstance(elements, AsyncIterable):
+            self._feeds.add_async()
+            self._nursery.start_soon(
+                self._feeds.run_async, elements, accept, self._token_is_free, self._push
+            )
+        elif isinstance(elements, Iterable):
+            self._feeds.add(elements, accept)
+            self._resume()
+        else:
+            raise ConfigurationError(
+                f"feed: {elements!r:.80} ({type(elements).__name__}) is not iterable; "
+                f"give an iterable or async iterable of jobs"
+            )
+
+    def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
+        """Cancel the branches that a glob or predicate over keys chooses; return how many.
+
+        Queued ones have their outcome at once, running ones at their next checkpoint.
+        """
+        chosen = matcher(which)
+        ledger = self.ledger
+        with ledger.lock:  # against a thread that pops one of them now
+            queued = [branch for branch in ledger.queue.waiting() if chosen(branch.key)]
+            for branch in queued:
+                ledger.end(branch, Status.CANCELLED, reason)
+        ledger.unpark()
+        running = 0
+        for hand in list(ledger.hands):
+            branch_now = hand.running()
+            if branch_now is not None and chosen(branch_now.key):
+                running += hand.cancel(reason)
+        return len(queued) + running
+
+    def stop(self, reason: str) -> None:
+        """Cancel everything, by one cancel of one scope; what is queued has its outcome at once."""
+        if self._state == "closed" or self.ledger.stopped:
+            return
+        self.ledger.stopped = reason
+        self._record_queued(reason)
+        self._nursery.cancel_scope.cancel(reason=reason)
+
+    def accept_all(self, branches: list[Branch]) -> None:
+        """Accept branches of priority 0 whose keys are known to differ."""
+        ledger = self.ledger
+        self._accepted += len(branches)
+        ledger.queue.push_all(branches)
+        for branch in branches if ledger.delivery is not None else ():
+            ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
+        self._grow(1)
+
+    def _accept(self, job: Job) -> Branch:
+        self._check_open()
+        if not isinstance(job, Job):
+            raise ConfigurationError(
+                f"{job!r:.80} ({type(job).__name__}) is no Job; give Job(key, fn, args)"
+            )
+        branch = branch_of(job, self.ledger.clock(), copy_context())
+        if job.key in self._keys:
+            raise DuplicateKeyError(
+                f"a branch {job.key!r} is queued or running already; give each job its own key"
+            )
+        self._keys.add(job.key)
+        return branch
+
+    def _check_open(self) -> None:
+        if self._state not in ("open", "leaving") or self.ledger.stopped:
+            why = self.ledger.stopped if self._state in ("open", "leaving") else "its block was left"
+            if self._state == "new":
+                why = "its block was not entered yet"
+            raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")
+
+    def _push(self, branch: Branch) -> None:
+        ledger = self.ledger
+        self._accepted += 1
+        ledger.queue.push(branch)
+        if ledger.delivery is not None:
+            ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
+        if not ledger.fresh:
+            self._grow(1)
+
+    def _pull(self) -> Branch | None:
+        """Pull one branch from what is fed, for a hand with nothing queued."""
+        branch = self._feeds.pull()
+        if branch is not None:
+            self._accepted += 1
+            if self.ledger.delivery is not None:
+                self.ledger.emit(
+                    BranchQueued(branch.queued_at, self.ledger.step, branch.key, branch.priority)
+                )
+        elif not self._feeds:
+            self.outcomes.wake()
+        return branch
+
+    def _may_pull(self) -> bool:
+        outcomes = self.outcomes
+        return outcomes.nobody_reads or outcomes.fed_unread < 2 * self.ledger.limit()
+
+    def _was_read(self) -> None:
+        if self._feeds:
+            self._feeds.reader_moved()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Start a hand for what is queued or fed, unless one is about to look."""
+        if not self.ledger.fresh:
+            self._grow(1)
+
+    def _feed_failed(self) -> None:
+        self.stop(f"what it is fed from raised {self._feeds.error!r:.200}")
+
+    def _idle(self) -> bool:
+        ledger = self.ledger
+        return self._accepted == ledger.read + len(ledger.ended) and not self._feeds
+
+    def _ended(self, branch: Branch) -> None:
+        self._keys.discard(branch.key)
+        self.outcomes.fed_unread += branch.fed
+        self.outcomes.wake()
+
+    def _wants_hands(self) -> bool:
+        ledger = self.ledger
+        return not ledger.stopped and (len(ledger.queue) > ledger.fresh or self._feeds.has_plain())
+
+    def _grow(self, count: float) -> None:
+        """Start up to ``count`` hands, as far as there is work and tokens are free."""
+        ledger = self.ledger
+        while count > 0 and self._wants_hands():
+            held = Held(ledger.limiters, ledger.parent)
+            if not take_nowait(ledger.limiters, self._runtime, held):
+                ledger.room = False
+                if ledger.shared and ledger.dispatching is None:
+                    ledger.dispatching = self._runtime.CancelScope()
+                    self._nursery.start_soon(self._dispatch)
+                return
+            self._nursery.start_soon(Hand(ledger, held).run)
+            count -= 1
+
+    async def _dispatch(self) -> None:
+        """Wait in line for tokens while there is work, and start hands with them."""
+        ledger = self.ledger
+        try:
+            with ledger.dispatching:
+                while self._wants_hands():
+                    held = ledger.parked = Held(ledger.limiters, ledger.parent)
+                    await take(ledger.limiters, self._runtime, held)
+                    ledger.parked = None
+                    self._nursery.start_soon(Hand(ledger, held).run)
+                    ledger.room = True
+                    self._grow(math.inf)
+        finally:
+            ledger.parked = None
+            ledger.dispatching = None
+
+    async def _token_is_free(self) -> None:
+        """Wait until a token could be taken."""
+        held = Held(self.ledger.limiters)
+        if not take_nowait(held.limiters, self._runtime, held):
+            await take(held.limiters, self._runtime, held)
+        held.give_back()
+
+    async def _wait(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Leave the nursery: every branch has ended afterwards."""
+        cancelled = isinstance(error, (self._runtime.Cancelled, BaseExceptionGroup))
+        try:
+            if error is not None and not cancelled:
+                await self._nursery_block.__aexit__(None, None, None)
+                return False
+            return bool(await self._nursery_block.__aexit__(kind, error, traceback))
+        except BaseExceptionGroup as group:
+            alone = _alone(group)
+            if alone is None:
+                raise
+            raise alone from None
+
+    def _record_queued(self, reason: str) -> None:
+        ledger = self.ledger
+        self._feeds.end()
+        with ledger.lock:
+            for branch in ledger.queue.waiting():
+                ledger.end(branch, Status.CANCELLED, reason)
+
+    def _close(self) -> None:
+        """Give what never started its outcome, and let the observer catch up."""
+        ledger = self.ledger
+        ledger.settle()
+        self._record_queued(ledger.why_cancelled())
+        self._state = "closed"
+        ledger.on_end = None
+        self.outcomes.wake()
+        if self._own_delivery and self._delivery is not None:
+            self._delivery.close()
+
+
+def _limiters_of(
+    limits: Sequence[float | Limiter], runtime: _runtime.Runtime
+) -> tuple[list[Limiter], list[Limiter]]:
+    """Return the limiters, each once, and which of them are made here and nobody else's."""
+    limiters: list[Limiter] = []
+    private: list[Limiter] = []
+    for limit in limits:
+        if isinstance(limit, (int, float)):
+            if limit != math.inf:
+                private.append(runtime.CapacityLimiter(limit))
+                limiters.append(private[-1])
+        elif not any(limit is other for other in limiters):
+            limiters.append(limit)
+    return limiters, private
+
+
+def _io_limiters(runtime: _runtime.Runtime) -> list[Limiter]:
+    """Return the io lane's limiter, if the calling branch may hold a token of it."""
+    return [io_lane(runtime).limiter] if holding.get() is not None else []
+
+
+def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the one interrupt or exit that a group stands for, for the host to see as itself."""
+    leaves = list(_leaves(group))
+    exits = [leaf for leaf in leaves if isinstance(leaf, (KeyboardInterrupt, SystemExit))]
+    return exits[0] if exits and len(exits) == len(leaves) else None
+
+
+def _leaves(error: BaseException) -> Iterable[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,46 @@
+"""Name the plugs: what a part from outside must be able to do to take the place of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from anabranch.events import Event
+
+
+@runtime_checkable
+class Limiter(Protocol):
+    """Lend a number of tokens; trio's and anyio's CapacityLimiter are two.
+
+    ``total_tokens`` may be set at any time, and below what is borrowed.
+    ``statistics()`` has ``tasks_waiting``.
+    """
+
+    @property
+    def total_tokens(self) -> float: ...
+    @total_tokens.setter
+    def total_tokens(self, total: float, /) -> None: ...
+    @property
+    def borrowed_tokens(self) -> int: ...
+    async def acquire_on_behalf_of(self, borrower: Any, /) -> None: ...
+    def acquire_on_behalf_of_nowait(self, borrower: Any, /) -> None: ...
+    def release_on_behalf_of(self, borrower: Any, /) -> None: ...
+    def statistics(self) -> Any: ...
+
+
+@runtime_checkable
+class Lane(Protocol):
+    """Run one call somewhere: here, in a thread, in a process, on another machine.
+
+    When ``run`` is cancelled the call is stopped before it returns.
+    """
+
+    async def run(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Any: ...
+
+
+class Observer(Protocol):
+    """Hear of events after the fact, in a thread of its own; any callable is one."""
+
+    def __call__(self, event: Event, /) -> object: ...

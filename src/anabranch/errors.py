@@ -1,0 +1,82 @@
+"""Name everything that can go wrong, and say whose fault it is.
+
+::
+
+    AnabranchError                     catch-all; never raised itself
+    ├── ConfigurationError             the caller's: an option that cannot be meant (a ValueError)
+    │   ├── UnknownOptionError         the caller's: a keyword that does not exist (a TypeError too)
+    │   ├── NotBuiltYetError           ours: in the contract, not yet in the code
+    │   └── DuplicateKeyError          the caller's: one name for two things
+    ├── SchedulerClosedError           the caller's: a job after the scheduler's block was left
+    ├── HostLoopError                  the caller's: no loop runs, or one runs where none may
+    ├── LaneError                      the branch's: a call that its lane cannot carry
+    ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
+    ├── BranchCancelledError           nobody's: stopped by a deadline, a rule, or from outside
+    └── StepFailedError                the step's: it failed, and no branch has an error of its own
+
+Whatever a branch itself raises is data: it is kept as it is, in the branch's result.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnabranchError(Exception):
+    """Group every error that anabranch itself raises."""
+
+
+class ConfigurationError(AnabranchError, ValueError):
+    """Refuse an option that cannot be meant, before anything starts."""
+
+
+class UnknownOptionError(ConfigurationError, TypeError):
+    """Refuse a keyword that does not exist; the nearest name is suggested."""
+
+
+class NotBuiltYetError(ConfigurationError, NotImplementedError):
+    """Refuse an option which the contract has and this version does not."""
+
+
+class DuplicateKeyError(ConfigurationError):
+    """Refuse a name that is already taken."""
+
+
+class SchedulerClosedError(AnabranchError, RuntimeError):
+    """Refuse a job: the scheduler's block was left, or is being cancelled."""
+
+
+class HostLoopError(AnabranchError, RuntimeError):
+    """Say that no loop runs, or that one runs where none may."""
+
+
+class LaneError(AnabranchError, RuntimeError):
+    """Say what a lane could not carry: the argument, the result, the worker."""
+
+
+class BranchTimedOutError(AnabranchError, TimeoutError):
+    """Stand in the result of a branch that its own timeout struck."""
+
+
+class BranchCancelledError(AnabranchError):
+    """Stand in an unwrapped result for a branch that was stopped."""
+
+
+class StepFailedError(AnabranchError):
+    """Stand in an unwrapped result for a step without an error of its own."""
+
+
+def unknown_option(where: str, name: str, known: Iterable[str]) -> UnknownOptionError:
+    """Make the error for the keyword ``name`` that ``where`` does not take."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names)}"
+    return UnknownOptionError(f"{where} takes no option {name!r}: {hint}")
+
+
+def not_built_yet(where: str, option: str, seen: object) -> NotBuiltYetError:
+    """Make the error for an option that a later version brings."""
+    return NotBuiltYetError(
+        f"{where}: {option}={seen!r} is not built yet; leave {option} out in this version"
+    )

@@ -1,0 +1,59 @@
+"""Define what an observer hears: one frozen value for each thing that has happened.
+
+``at`` is the loop's clock, in seconds; ``step`` is the path of the step that owns the branch,
+empty for a scheduler without one.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from anabranch._work import Outcome
+
+
+@attrs.frozen
+class Event:
+    """Say when, and in which step, something happened."""
+
+    at: float
+    step: str
+
+
+@attrs.frozen
+class BranchQueued(Event):
+    """Say that a job was accepted and waits for a token."""
+
+    key: str
+    priority: int = 0
+
+
+@attrs.frozen
+class BranchStarted(Event):
+    """Say that a branch holds its tokens and has been called."""
+
+    key: str
+    queued_s: float = 0.0
+
+
+@attrs.frozen
+class BranchFinished(Event):
+    """Say how a branch ended."""
+
+    key: str
+    outcome: Outcome
+
+
+@attrs.frozen
+class LimitChanged(Event):
+    """Say that a limit was moved, and why."""
+
+    old: float
+    new: float
+    reason: str
+
+
+@attrs.frozen
+class EventsMissed(Event):
+    """Say how many events an observer that was too slow did not hear."""
+
+    count: int

@@ -1,0 +1,1 @@
+"""Run calls where they belong: on the loop, in threads, in processes."""

@@ -1,0 +1,130 @@
+"""Run calls in worker processes: the cpu lane.
+
+On ``anyio.to_process`` for now, which works on both loops, reuses its workers and kills the worker
+of a cancelled call. Its own limiter is as large as the machine's cores.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio.to_process
+
+from anabranch._runtime import Runtime, current
+from anabranch._work import name_of
+from anabranch.abc import Limiter
+from anabranch.errors import LaneError
+from anabranch.samplers._cores import cores
+
+_per_loop: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
+
+
+def cpu_limiter(runtime: Runtime) -> Limiter:
+    """Return the cpu lane's limiter of the running loop; made when it is first asked for."""
+    var = _per_loop.get(id(runtime))
+    if var is None:
+        var = _per_loop[id(runtime)] = runtime.lowlevel.RunVar("anabranch_cpu_limiter")
+    try:
+        limiter: Limiter = var.get()
+    except LookupError:
+        limiter = runtime.CapacityLimiter(max(1, math.floor(cores())))
+        var.set(limiter)
+    return limiter
+
+
+class CpuLane:
+    """Call plain functions in worker processes; arguments and results are pickled."""
+
+    async def run(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Any:
+        """Run the call in a worker; a cancellation kills the worker.
+
+        Raises:
+            LaneError: what cannot be pickled, named; or the worker died.
+        """
+        call = _pickled(fn, args, kwargs)
+        runtime = current()
+        borrower = object()
+        limiter = cpu_limiter(runtime)
+        await limiter.acquire_on_behalf_of(borrower)
+        try:
+            ok, answer = await anyio.to_process.run_sync(
+                _call, call, cancellable=True, limiter=anyio.CapacityLimiter(1)
+            )
+        except anyio.BrokenWorkerProcess as error:
+            raise LaneError(
+                f"the process that ran {name_of(fn)} died before it answered; "
+                f"it was killed, or ran out of memory, or called os._exit"
+            ) from error
+        finally:
+            limiter.release_on_behalf_of(borrower)
+        if ok:
+            return pickle.loads(answer)
+        raise _unpickled_error(answer)
+
+
+CPU_LANE = CpuLane()
+
+
+def _pickled(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Pickle the call; name what it is that cannot be pickled."""
+    try:
+        return pickle.dumps((fn, args, dict(kwargs)), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        parts = {f"the function {name_of(fn)}": fn}
+        parts |= {f"argument {index} ({value!r:.80})": value for index, value in enumerate(args)}
+        parts |= {f"argument {name} ({value!r:.80})": value for name, value in kwargs.items()}
+        culprit = next((what for what, value in parts.items() if not _pickles(value)), "the call")
+        raise LaneError(
+            f"{culprit} cannot be pickled, and lane='cpu' runs in another process: {error}; "
+            f"use a function at the top of a module and plain values, or another lane"
+        ) from error
+
+
+def _pickles(value: object) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def _call(call: bytes) -> tuple[bool, Any]:
+    """Make the call, in the worker; answer in bytes that are known to unpickle."""
+    fn, args, kwargs = pickle.loads(call)
+    try:
+        value = fn(*args, **kwargs)
+    except Exception as error:
+        return False, _pickled_error(error)
+    try:
+        return True, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        what = f"the result of {name_of(fn)} ({type(value).__name__}) cannot be pickled: {error}"
+        return False, _pickled_error(LaneError(what + "; return plain values from lane='cpu'"))
+
+
+def _pickled_error(error: Exception) -> tuple[bytes | None, str, str]:
+    """Pickle an exception, if it survives that, with its name and its traceback in words."""
+    import traceback
+
+    words = "".join(traceback.format_exception(error))
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except Exception:  # an exception class that does not take its own args, or holds a lock
+        return None, repr(error), words
+    return data, repr(error), words
+
+
+def _unpickled_error(answer: tuple[bytes | None, str, str]) -> Exception:
+    data, name, words = answer
+    if data is None:
+        error: Exception = LaneError(f"the call raised {name}, which cannot be pickled")
+    else:
+        error = pickle.loads(data)
+    error.add_note(f"in a process of lane='cpu':\n{words.rstrip()}")
+    return error

@@ -1,0 +1,60 @@
+"""Keep the io lane: one limiter of threads for each loop, and how a call gets into a thread.
+
+The threads are daemons of trio's cache under any loop, so a stuck function keeps no process
+from ending.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from anabranch._runtime import Runtime
+from anabranch.abc import Limiter
+
+IO_LIMIT = 64
+
+_per_loop: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
+
+
+class IoLane:
+    """Bound the threads of one loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.limiter: Limiter = runtime.CapacityLimiter(IO_LIMIT)
+        # The runtime's own limiter for threads must not get in the way: tokens are held here.
+        self.unbounded: Limiter = runtime.CapacityLimiter(math.inf)
+        self.abandoned: set[str] = set()  # keys of branches whose threads could not be stopped
+        self._asked: Counter[float] = Counter()
+
+    @contextmanager
+    def at_least(self, limit: float) -> Iterator[None]:
+        """Raise the limit to ``limit`` for as long as the block runs."""
+        self._asked[limit] += 1
+        self._resize()
+        try:
+            yield
+        finally:
+            self._asked[limit] -= 1
+            if not self._asked[limit]:
+                del self._asked[limit]
+            self._resize()
+
+    def _resize(self) -> None:
+        self.limiter.total_tokens = max([IO_LIMIT, *self._asked])
+
+
+def io_lane(runtime: Runtime) -> IoLane:
+    """Return the io lane of the running loop; made when it is first asked for."""
+    var = _per_loop.get(id(runtime))
+    if var is None:
+        var = _per_loop[id(runtime)] = runtime.lowlevel.RunVar("anabranch_io_lane")
+    try:
+        lane: IoLane = var.get()
+    except LookupError:
+        lane = IoLane(runtime)
+        var.set(lane)
+    return lane
