@@ -28,10 +28,13 @@ FACADES = {
     "workerpool.py": "seed 001's words",
     "executor/": "seeds 000 and 002's words",
     "manager/": "seed 003's words",
-    "_anyio.py:task_status": "trio's and anyio's keyword",
+    "_anyio.py": "the loop's tasks, as the loop calls them",
+    "testing/_clock.py": "the loop's tasks, as the loop calls them",
+    "testing/_schedules.py": "the loop's tasks, as the loop calls them",
 }
 BROAD_EXCEPT = {
     "_hand.py": "a branch's Exception is data",
+    "_thread_hand.py": "a branch's Exception is data",
     "_attempt.py": "a branch's Exception is data",
     "_observers.py": "an observer that raises can hurt nobody else",
     "lanes/": "an Exception crosses a thread or a process as a value",
@@ -48,6 +51,7 @@ LATE_IMPORTS = {
 }
 OWN_CLOCK = {
     "scripts/check.py": "tells a person how long a check took",
+    "testing/_schedules.py": "draws an order by a seed",
 }
 
 
