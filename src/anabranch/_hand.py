@@ -1,8 +1,8 @@
 """Run branch after branch with one token and one cancel scope: the hot loop.
 
-A hand is a task of the scheduler's nursery. It keeps its tokens while it works, and leases one
-cancel scope: a scope cannot be entered twice, but its deadline can be moved, so a new one is
-entered only after the leased one was cancelled or ran out.
+A hand is a task of the scheduler's nursery. It keeps its tokens while it works, and where single
+branches may be cancelled it leases one cancel scope: a scope cannot be entered twice, but its
+deadline can be moved, so a new one is entered only after the leased one was cancelled or ran out.
 Before each branch it asks: has a limit shrunk below what is borrowed, does somebody else wait,
 is a checkpoint due. docs/explanation/hand.md tells why, with the figures.
 """
@@ -31,6 +31,8 @@ class Hand:
     __slots__ = (
         "_base",
         "_fresh",
+        "_leases",
+        "_own_task",
         "_scope",
         "_slept",
         "_succeed",
@@ -41,11 +43,13 @@ class Hand:
         "ledger",
     )
 
-    def __init__(self, ledger: Ledger, held: Held) -> None:
+    def __init__(self, ledger: Ledger, held: Held, *, own_task: bool = True) -> None:
         self.ledger = ledger
+        self._own_task = own_task  # else it works in the task that opened the scheduler
         self.held = held
         self.branch: Branch | None = None  # begun, and not recorded
         self._thread: ThreadHand | None = None  # the one at work, or the one that was abandoned
+        self._leases = ledger.leases
         self._scope: Any = None
         self._used_up = False
         self._slept = False  # the branch has suspended, so the loop went round
@@ -60,7 +64,7 @@ class Hand:
         """Work until there is nothing left to do, then give the tokens back."""
         ledger = self.ledger
         try:
-            while await self._lease():
+            while await (self._lease() if self._leases else self._work()):
                 pass
         except BaseException as error:
             if self.branch is not None:  # recorded, and on its way
@@ -78,12 +82,16 @@ class Hand:
     def suspended(self) -> None:
         """Hear that the branch has suspended: the moment to start further hands.
 
-        Two at a time, so starts double, and branches that never suspend get one hand in all.
+        So branches that never suspend get one hand in all, those that suspend briefly get few,
+        and those that sleep soon have all that the limit allows.
         """
         self._slept = True
-        self._no_longer_fresh()
-        if self.ledger.room:
-            self.ledger.grow(2)
+        ledger = self.ledger
+        if self._fresh:
+            self._fresh = False
+            ledger.fresh -= 1
+        if ledger.room:
+            ledger.grow_in_step()
 
     def cancel(self, reason: str) -> bool:
         """Cancel the branch that runs now; False when there is none."""
@@ -115,7 +123,7 @@ class Hand:
         except Exception as error:  # what the scope left of a group after it took its own
             left = error
         except ledger.runtime.Cancelled:
-            if self.branch is None or not absorb_native_cancel():
+            if not self._own_task or self.branch is None or not absorb_native_cancel():
                 raise
             self.branch.reason = "its own task was cancelled"
         if self.branch is not None:
@@ -132,7 +140,7 @@ class Hand:
         ledger, held, base = self.ledger, self.held, self._base
         clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
         suspended, pace = self.suspended, ledger.pace
-        task = ledger.runtime.lowlevel.current_task()
+        task = ledger.runtime.lowlevel.current_task() if self._own_task else _Nameless()
         now = clock()
         while True:
             if held.missing or (ledger.shared and self._must_make_way(now)):
@@ -142,6 +150,10 @@ class Hand:
             if branch is None:
                 ledger.unpark()
                 return False
+            if branch.timeout is not None and not self._leases:
+                ledger.queue.put_back(branch)
+                self._leases = True
+                return True
             self.branch = branch
             self._slept = False
             task.name = branch.key
@@ -314,6 +326,12 @@ class Hand:
         self._failed(branch, error)
         assert branch.status is not None
         self.ledger.end(branch, branch.status, branch.reason)
+
+
+class _Nameless:
+    """Take the names of branches in place of a task that is the host's."""
+
+    __slots__ = ("name",)
 
 
 def _errors_in(error: BaseException, cancelled: type[BaseException]) -> Exception | None:

@@ -62,6 +62,7 @@ class Ledger:
         delivery: Delivery | None = None,
         step: str = "",
         timeout: float | None = None,
+        leases: bool = True,
     ) -> None:
         self.runtime = runtime
         self.limiters = limiters
@@ -81,8 +82,11 @@ class Ledger:
         self.deadline = math.inf
         self.stopped = ""  # why everything is being cancelled
         self.room = True  # tokens may be free
+        self.leases = leases  # single branches may be cancelled
         self.hands: set[Any] = set()
         self.fresh = 0  # hands that were started and have not suspended yet
+        self._stride = 1
+        self._ended_before = -1
         self.yielding = False  # a hand is at a checkpoint between two branches
         self.parked: Held | None = None  # with what the dispatcher waits for its tokens
         self.shared = False  # others may use one of the limiters, or move it
@@ -104,6 +108,13 @@ class Ledger:
         if branch is None and self.pull is not None:
             return self.pull()
         return branch
+
+    def grow_in_step(self) -> None:
+        """Start one hand more, and twice as many each time while no branch has ended meanwhile."""
+        ended = self.read + len(self.ended)
+        self._stride = self._stride * 2 if ended == self._ended_before else 1
+        self._ended_before = ended
+        self.grow(self._stride)
 
     def unpark(self) -> None:
         """End the dispatcher, if it waits for a token: there is nothing to start."""

@@ -75,6 +75,7 @@ class Scheduler:
         step: str = "",
         timeout: float | None = None,
         reads: bool = True,
+        leases: bool = True,
     ) -> None:
         self._limits = limits
         self._delivery = delivery
@@ -82,8 +83,11 @@ class Scheduler:
         self._step = step
         self._timeout = timeout
         self._reads = reads  # whether outcomes are read one by one, and keys are to be checked
+        self._leases = leases  # whether single branches may be cancelled
         self._keys: set[str] = set()  # of the branches that have not ended
         self._accepted = 0
+        self._alone = False
+        self._feeds: Feeds | None = None  # made when it is first fed
         self._state = "new"
 
     async def __aenter__(self) -> Scheduler:
@@ -101,16 +105,16 @@ class Scheduler:
             delivery=self._delivery,
             step=self._step,
             timeout=self._timeout,
+            leases=self._leases,
         )
-        self._feeds = Feeds(runtime, self._may_pull, self._feed_failed)
-        self.outcomes = Outcomes(ledger, self._idle, self._was_read)
         ledger.shared = len(private) < len(limiters)
         ledger.grow = self._grow
         if self._reads:
+            self.outcomes = Outcomes(ledger, self._idle, self._was_read)
             ledger.on_end = self._ended
             ledger.listening = True
         self._runtime = runtime
-        self._nursery_block = runtime.open_nursery()
+        self._nursery_block = _Alone(runtime) if self._alone else runtime.open_nursery()
         self._nursery = await self._nursery_block.__aenter__()
         if self._timeout is not None:
             ledger.deadline = ledger.clock() + self._timeout
@@ -125,8 +129,10 @@ class Scheduler:
         traceback: TracebackType | None,
     ) -> bool:
         self._state = "leaving"
-        self.outcomes.nobody_reads = True
-        self._resume()
+        if self._feeds is not None and self._reads:
+            self.outcomes.nobody_reads = True
+            self._feeds.reader_moved()
+            self._resume()
         if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
             self.stop(f"the block raised {error!r:.200}")
         try:
@@ -140,7 +146,7 @@ class Scheduler:
             self._loan.take_back_nowait()
             return False
         await self._loan.take_back()
-        if self._feeds.error is not None:
+        if self._feeds is not None and self._feeds.error is not None:
             raise self._feeds.error
         return swallowed
 
@@ -169,7 +175,9 @@ class Scheduler:
     def feed_with(self, elements: Iterable[Any] | AsyncIterable[Any], accept: Accept) -> None:
         """Pull elements, each made a branch by ``accept``."""
         self._check_open()
-        self.ledger.pull = self._pull
+        if self._feeds is None:
+            self._feeds = Feeds(self.ledger.runtime, self._may_pull, self._feed_failed)
+            self.ledger.pull = self._pull
         if isinstance(elements, AsyncIterable):
             self._feeds.add_async()
             self._nursery.start_soon(
@@ -211,14 +219,26 @@ class Scheduler:
         self._record_queued(reason)
         self._nursery.cancel_scope.cancel(reason=reason)
 
-    def accept_all(self, branches: list[Branch]) -> None:
-        """Accept branches of priority 0 whose keys are known to differ."""
+    async def run_all(self, branches: list[Branch]) -> None:
+        """Run branches of priority 0, whose keys are known to differ, to their end.
+
+        The calling task works as a hand itself, so a step of one branch needs no further task.
+        """
+        self._alone = len(branches) < 2
+        async with self:
+            self._accept_all(branches)
+            ledger = self.ledger
+            held = Held(ledger.limiters, ledger.parent)
+            if not take_nowait(ledger.limiters, ledger.runtime, held):
+                await take(ledger.limiters, ledger.runtime, held)
+            await Hand(ledger, held, own_task=False).run()
+
+    def _accept_all(self, branches: list[Branch]) -> None:
         ledger = self.ledger
         self._accepted += len(branches)
         ledger.queue.push_all(branches)
         for branch in branches if ledger.delivery is not None else ():
             ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
-        self._grow(1)
 
     def _accept(self, job: Job) -> Branch:
         self._check_open()
@@ -252,25 +272,30 @@ class Scheduler:
 
     def _pull(self) -> Branch | None:
         """Pull one branch from what is fed, for a hand with nothing queued."""
-        branch = self._feeds.pull()
+        feeds = self._feeds
+        assert feeds is not None
+        branch = feeds.pull()
         if branch is not None:
             self._accepted += 1
             if self.ledger.delivery is not None:
                 self.ledger.emit(
                     BranchQueued(branch.queued_at, self.ledger.step, branch.key, branch.priority)
                 )
-        elif not self._feeds:
-            self.outcomes.wake()
+        elif not feeds and self._reads:
+            self.outcomes.wake()  # who waits may find that it has ended
         return branch
 
     def _may_pull(self) -> bool:
+        if not self._reads:
+            return True
         outcomes = self.outcomes
         return outcomes.nobody_reads or outcomes.fed_unread < 2 * self.ledger.limit()
 
     def _was_read(self) -> None:
         if self._feeds:
             self._feeds.reader_moved()
-            self._resume()
+            if not self.ledger.queue:
+                self._resume()
 
     def _resume(self) -> None:
         """Start a hand for what is queued or fed, unless one is about to look."""
@@ -278,6 +303,7 @@ class Scheduler:
             self._grow(1)
 
     def _feed_failed(self) -> None:
+        assert self._feeds is not None
         self.stop(f"what it is fed from raised {self._feeds.error!r:.200}")
 
     def _idle(self) -> bool:
@@ -291,7 +317,11 @@ class Scheduler:
 
     def _wants_hands(self) -> bool:
         ledger = self.ledger
-        return not ledger.stopped and (len(ledger.queue) > ledger.fresh or self._feeds.has_plain())
+        if ledger.stopped:
+            return False
+        if len(ledger.queue) > ledger.fresh:
+            return True
+        return self._feeds is not None and self._feeds.has_plain()
 
     def _grow(self, count: float) -> None:
         """Start up to ``count`` hands, as far as there is work and tokens are free."""
@@ -351,21 +381,41 @@ class Scheduler:
 
     def _record_queued(self, reason: str) -> None:
         ledger = self.ledger
-        self._feeds.end()
-        with ledger.lock:
-            for branch in ledger.queue.waiting():
-                ledger.end(branch, Status.CANCELLED, reason)
+        if self._feeds is not None:
+            self._feeds.end()
+        if ledger.queue:
+            with ledger.lock:
+                for branch in ledger.queue.waiting():
+                    ledger.end(branch, Status.CANCELLED, reason)
 
     def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
         ledger.settle()
-        self._record_queued(ledger.why_cancelled())
+        if ledger.queue:
+            self._record_queued(ledger.why_cancelled())
         self._state = "closed"
-        ledger.on_end = None
-        self.outcomes.wake()
+        if self._reads:
+            self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:
             self._delivery.close()
+
+
+class _Alone:
+    """Stand in for a nursery where the calling task is the only hand: a cancel scope."""
+
+    def __init__(self, runtime: _runtime.Runtime) -> None:
+        self.cancel_scope = runtime.CancelScope()
+
+    async def __aenter__(self) -> _Alone:
+        self.cancel_scope.__enter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool:
+        return bool(self.cancel_scope.__exit__(*error))
+
+    def start_soon(self, fn: Any, *args: Any) -> None:
+        raise AssertionError("one branch needs one hand")
 
 
 def _limiters_of(

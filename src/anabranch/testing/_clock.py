@@ -24,11 +24,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from anabranch.errors import AnabranchError
-
-Order = Callable[[deque[asyncio.Handle]], None]
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 _LOOPS = {"anyio", "asyncio", "trio"}
@@ -36,6 +34,16 @@ _LOOPS = {"anyio", "asyncio", "trio"}
 
 class DeadlockError(AnabranchError, RuntimeError):
     """Say that everything waits and nothing is left that could wake it; the program's fault."""
+
+
+class Order(Protocol):
+    """Rearrange in place what may run in any order."""
+
+    def arrange(self, ready: deque[asyncio.Handle]) -> None:
+        """Rearrange the callbacks that are about to run; called once an iteration."""
+
+    def arrange_due(self, timers: list[asyncio.TimerHandle]) -> None:
+        """Rearrange the timers that are due at one and the same time."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -59,7 +67,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Run an asyncio program in virtual time, in an order of ready callbacks that may be drawn.
 
     Args:
-        order: Rearranges the callbacks that are about to run, in place, once an iteration.
+        order: Draws the order of what may run in any; first come first served without.
         deadlock: What to do when everything waits and there is no timer. A thread or a process
             may still send something, so ``"wait"`` is the default; ``"raise"`` is for programs
             that have neither, and raises `DeadlockError` with the line where each task sits.
@@ -86,22 +94,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 tasks = [(each.get_name(), each.get_coro()) for each in asyncio.all_tasks(self)]
                 raise DeadlockError(standstill(self._now, tasks))
             return False
-        # Far from zero `due + resolution` is `due` again, and the loop, which runs what is due
-        # *before* that, would stand still (as a real one does after 97 days).
-        late = due if due + _RESOLUTION > due else math.nextafter(due, math.inf)
-        self._now = max(self._now, late)
+        # Only what is due *before* now and a resolution is run; far from zero the two are one
+        # number, and the loop would stand still (as a real one does after 97 days).
+        self._clock_resolution = max(_RESOLUTION, math.ulp(due))
+        self._now = max(self._now, due)
+        if self._order is not None:
+            self._arrange_due(self._order, due)
         return True
 
+    def _timers(self) -> list[asyncio.TimerHandle]:
+        return self._scheduled  # type: ignore[attr-defined,no-any-return]  # private to asyncio
+
     def _next_timer(self) -> float:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # private to asyncio
-        return scheduled[0].when() if scheduled else math.inf
+        timers = self._timers()
+        return timers[0].when() if timers else math.inf
+
+    def _arrange_due(self, order: Order, due: float) -> None:
+        # Equals may change places in a heap, and a real clock would have told them apart.
+        timers = self._timers()
+        places = [at for at, timer in enumerate(timers) if timer.when() == due]
+        if len(places) > 1:
+            equals = [timers[at] for at in places]
+            order.arrange_due(equals)
+            for at, timer in zip(places, equals, strict=True):
+                timers[at] = timer
 
     def _process_events(self, events: list[Any]) -> None:
         # The last hook before the callbacks run: what can be read has been queued by now. Timers
         # that are due have not, but they run no step of a program, they only make one ready.
         super()._process_events(events)  # type: ignore[misc]  # private to asyncio
         if self._order is not None:
-            self._order(self._ready)  # type: ignore[attr-defined]  # private to asyncio
+            self._order.arrange(self._ready)  # type: ignore[attr-defined]  # private to asyncio
 
 
 def where(coro: object) -> str:

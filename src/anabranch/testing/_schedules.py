@@ -19,7 +19,7 @@ passed, and then it reverses or does not.
 On asyncio only the steps of tasks are moved. `call_soon` is documented to keep the order in which
 it was called, and transports and done callbacks rely on that; but nobody was promised that one
 task steps before another. So callbacks that are no steps stay in order among themselves, and so
-do all those that one future has called.
+do all those that one future has called. Timers that are due at the same instant fire in any order.
 
 Threads, the garbage collector and sets that a program itself goes through are as they are: they
 can make a difference that no seed repeats. A program that waits for a thread looks like one that
@@ -192,14 +192,18 @@ def seeded_loop(seed: int, *, deadlock: Literal["wait", "raise"] = "wait") -> Vi
 
 
 class _SeededSteps:
-    """Draw the order of the steps that are ready; other callbacks keep theirs."""
+    """Draw the order of the steps that are ready; other callbacks keep theirs, but for ties."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
         self._count = itertools.count()
         self._ages: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
-    def __call__(self, ready: deque[asyncio.Handle]) -> None:
+    def arrange_due(self, timers: list[asyncio.TimerHandle]) -> None:
+        """Shuffle a tie: a sleep that ends when a deadline strikes, and who wins."""
+        self._dice.shuffle(timers)
+
+    def arrange(self, ready: deque[asyncio.Handle]) -> None:
         """Rearrange the queue; what a thread appends meanwhile stays behind it."""
         batch = [ready.popleft() for _ in range(len(ready))]
         ages = [self._age(handle) for handle in batch]
