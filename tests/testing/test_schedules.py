@@ -1,0 +1,387 @@
+"""See that a seed draws an order, always the same one, and that no loop's promise is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import platform
+import random
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from trio._core import _run
+
+from anabranch.testing._clock import DeadlockError, VirtualLoop
+from anabranch.testing._schedules import SeededOrder, run_asyncio, run_trio
+
+SEEDS = 300
+both = pytest.mark.parametrize("run", [run_trio, run_asyncio], ids=["trio", "asyncio"])
+Run = Callable[..., Any]
+
+
+async def checkpoints() -> str:
+    order = ""
+
+    async def child(name: str) -> None:
+        nonlocal order
+        for _ in range(3):
+            order += name
+            await anyio.sleep(0)
+
+    async with anyio.create_task_group() as group:
+        for name in "abcd":
+            group.start_soon(child, name)
+    return order
+
+
+async def woken_at_once(wake: Callable[[anyio.abc.TaskGroup, anyio.Event], None]) -> str:
+    order, event = "", anyio.Event()
+
+    async def child(name: str) -> None:
+        nonlocal order
+        try:
+            await event.wait()
+        finally:
+            order += name
+
+    async with anyio.create_task_group() as group:
+        for name in "abcde":
+            group.start_soon(child, name)
+        await anyio.sleep(1)
+        wake(group, event)
+    return order
+
+
+async def cancelled() -> str:
+    return await woken_at_once(lambda group, _: group.cancel_scope.cancel())
+
+
+async def notified() -> str:
+    return await woken_at_once(lambda _, event: event.set())
+
+
+async def same_deadline() -> str:
+    order = ""
+
+    async def child(name: str) -> None:
+        nonlocal order
+        with anyio.move_on_after(5):
+            await anyio.sleep_forever()
+        order += name
+
+    async with anyio.create_task_group() as group:
+        for name in "abcde":
+            group.start_soon(child, name)
+    return order
+
+
+PROGRAMS = [checkpoints, cancelled, notified, same_deadline]
+programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+
+
+@both
+@programs
+@pytest.mark.slow
+def test_seeds_draw_many_orders_and_the_same_ones_again(run: Run, program: Run) -> None:
+    drawn = [run(program, seed=seed) for seed in range(SEEDS)]
+    assert len(set(drawn)) >= 100
+    assert [run(program, seed=seed) for seed in range(SEEDS)] == drawn
+
+
+@both
+def test_every_order_of_four_comes_up(run: Run) -> None:
+    firsts = {run(checkpoints, seed=seed)[:4] for seed in range(SEEDS)}
+    assert len(firsts) == 4 * 3 * 2
+
+
+DRAW = """
+import sys
+sys.path[:0] = {path!r}
+junk = [object() for _ in range({junk})]  # other addresses
+from tests.testing.test_schedules import PROGRAMS, run_asyncio, run_trio
+print([run(program, seed=seed)
+       for run in (run_trio, run_asyncio) for program in PROGRAMS for seed in range(20)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+def test_another_process_with_other_hashes_draws_the_same() -> None:
+    drawn = [
+        subprocess.run(
+            [sys.executable, "-c", DRAW.format(path=sys.path, junk=junk)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed, junk in (("1", 0), ("2", 12_345))
+    ]
+    runs = [(run, program) for run in (run_trio, run_asyncio) for program in PROGRAMS]
+    here = [run(program, seed=seed) for run, program in runs for seed in range(20)]
+    assert drawn == [f"{here}\n"] * 2
+
+
+@both
+def test_an_hour_costs_nothing(run: Run) -> None:
+    async def main() -> float:
+        await anyio.sleep(3600)
+        return anyio.current_time()
+
+    assert run(main, seed=1) == 3600
+
+
+def test_a_sleep_and_a_deadline_of_the_same_instant_may_each_win_on_asyncio() -> None:
+    async def main() -> bool:
+        with anyio.move_on_after(1) as scope:
+            await anyio.sleep(1)
+        return scope.cancelled_caught
+
+    assert {run_asyncio(main, seed=seed) for seed in range(20)} == {True, False}
+
+
+# What is promised
+
+
+def test_callbacks_that_are_no_steps_keep_their_order() -> None:
+    async def main() -> list[int]:
+        loop, seen = asyncio.get_running_loop(), []
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(3)]
+        for n in range(5):
+            loop.call_soon(seen.append, n)
+        await asyncio.gather(*tasks)
+        return seen
+
+    assert all(run_asyncio(main, seed=seed) == list(range(5)) for seed in range(50))
+
+
+def test_a_call_of_a_method_of_a_task_is_no_step() -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        sleeper = asyncio.create_task(asyncio.sleep(1), name="first")
+        await asyncio.sleep(0)
+        for name in ("second", "third"):
+            loop.call_soon(sleeper.set_name, name)
+        await sleeper
+        return sleeper.get_name()
+
+    assert {run_asyncio(main, seed=seed) for seed in range(50)} == {"third"}
+
+
+def test_a_future_calls_back_in_the_order_of_asking() -> None:
+    async def main() -> list[str]:
+        future, seen = asyncio.get_running_loop().create_future(), []
+
+        async def wait(name: str) -> None:
+            await future
+            seen.append(name)
+
+        first = asyncio.create_task(wait("step"))
+        await asyncio.sleep(1)
+        future.add_done_callback(lambda _: seen.append("callback"))
+        second = asyncio.create_task(wait("late step"))
+        await asyncio.sleep(1)
+        future.set_result(None)
+        await asyncio.gather(first, second)
+        return seen
+
+    orders = {tuple(run_asyncio(main, seed=seed)) for seed in range(50)}
+    assert orders == {("step", "callback", "late step")}
+
+
+def test_what_a_callback_raises_is_not_lost() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(int, "x")
+        await asyncio.sleep(0)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run_asyncio(main, seed=1)
+    assert caught.group_contains(ValueError)
+
+
+@both
+@pytest.mark.parametrize("seed", range(30))
+def test_primitives_keep_their_promises_under_any_order(run: Run, seed: int) -> None:
+    peak = running = 0
+
+    async def child(limiter: anyio.CapacityLimiter, lock: anyio.Lock, seconds: int) -> None:
+        nonlocal peak, running
+        with anyio.move_on_after(seconds):
+            async with limiter:
+                running += 1
+                peak = max(peak, running)
+                try:
+                    await anyio.sleep(1)
+                finally:
+                    running -= 1
+            async with lock:
+                await anyio.sleep(seconds % 2)
+
+    async def main() -> tuple[float, bool]:
+        limiter, lock = anyio.CapacityLimiter(3), anyio.Lock()
+        async with anyio.create_task_group() as group:
+            for n in range(9):
+                group.start_soon(child, limiter, lock, 1 + n % 4)
+        return limiter.borrowed_tokens, lock.locked()
+
+    assert run(main, seed=seed) == (0, False)
+    assert peak == 3
+
+
+# Standstill
+
+
+async def waits() -> None:
+    await anyio.sleep(5)
+    await anyio.Event().wait()
+
+
+async def waits_in_a_shield() -> None:
+    with anyio.CancelScope(shield=True):
+        await waits()
+
+
+async def waits_for_a_shielded_child() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(waits_in_a_shield)
+
+
+async def swallows_its_end() -> str:
+    try:
+        await waits()
+    except BaseException:
+        return "as if nothing had been"
+    return "never"
+
+
+async def fails_at_its_end() -> None:
+    try:
+        await waits()
+    finally:
+        raise ValueError
+
+
+@both
+@pytest.mark.parametrize(
+    "program",
+    [waits, waits_in_a_shield, waits_for_a_shielded_child, swallows_its_end, fails_at_its_end],
+    ids=lambda program: program.__name__,
+)
+def test_waiting_for_ever_is_an_error_that_says_who_waits_where(run: Run, program: Run) -> None:
+    with pytest.raises(DeadlockError, match="at 5 s everything waits") as caught:
+        run(program, seed=1)
+    assert "in waits" in str(caught.value)
+
+
+@both
+def test_waiting_for_idle_is_no_deadlock(run: Run) -> None:
+    async def main() -> str:
+        await anyio.wait_all_tasks_blocked()
+        return "went on"
+
+    assert run(main, seed=1) == "went on"
+
+
+# trio's own dice
+
+
+def dice_of_trio() -> tuple[object, bool]:
+    return _run._r, _run._ALLOW_DETERMINISTIC_SCHEDULING
+
+
+def test_trio_gets_its_own_dice_back() -> None:
+    async def fail() -> None:
+        raise KeyError
+
+    before = dice_of_trio()
+    run_trio(checkpoints, seed=1)
+    assert dice_of_trio() == before
+    with pytest.raises(KeyError):
+        run_trio(fail, seed=1)
+    assert dice_of_trio() == before
+
+
+def test_runs_in_two_threads_do_not_disturb_each_other() -> None:
+    alone = {seed: [run_trio(checkpoints, seed=seed) for _ in range(20)] for seed in (1, 2)}
+    together: dict[int, list[str]] = {}
+
+    def draw(seed: int) -> None:
+        together[seed] = [run_trio(checkpoints, seed=seed) for _ in range(20)]
+
+    threads = [threading.Thread(target=draw, args=[seed]) for seed in alone]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        trio.run(checkpoints)  # one without a seed between them
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_the_instrument_serves_one_run_after_the_other() -> None:
+    order = SeededOrder(7)
+    drawn = {trio.run(checkpoints, instruments=[order]) for _ in range(5)}
+    assert drawn == {run_trio(checkpoints, seed=7)}
+
+
+# What upstream may change
+
+
+TRIO = f"trio {trio.__version__} changed: %s; see anabranch/testing/_schedules.py"
+
+
+def test_trio_still_has_the_private_attributes_that_the_schedules_touch() -> None:
+    async def look() -> None:
+        runner = _run.GLOBAL_RUN_CONTEXT.runner
+        assert isinstance(runner.runq, deque), TRIO % "runner.runq was the queue of a pass"
+        assert not runner.waiting_for_idle, TRIO % "runner.waiting_for_idle was empty"
+        due = runner.deadlines.next_deadline()
+        assert isinstance(due, float), TRIO % "deadlines.next_deadline() was a number"
+        status = trio.lowlevel.current_task()._cancel_status
+        assert isinstance(status._scope, trio.CancelScope), TRIO % "_cancel_status._scope was one"
+        assert isinstance(status._parent, _run.CancelStatus), TRIO % "_cancel_status._parent"
+
+    assert isinstance(_run._r, random.Random), TRIO % "_r was the dice of all runs"
+    assert isinstance(_run._ALLOW_DETERMINISTIC_SCHEDULING, bool), TRIO % "the flag was a bool"
+    trio.run(look)
+
+
+def test_trio_still_sorts_a_batch_by_age_and_shuffles_it_whole() -> None:
+    source = inspect.getsource(_run.unrolled_run)
+    lines = ["batch.sort(key=lambda t: t._counter)", "_r.shuffle(batch)"]
+    assert all(line in source for line in lines), TRIO % "a batch was sorted, then shuffled by _r"
+
+
+class Steps:
+    """An order that changes nothing and tells how the steps of the tasks looked."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def arrange(self, ready: deque[Any]) -> None:
+        for handle in ready:
+            if isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):
+                woken = any(isinstance(arg, asyncio.Future) for arg in handle._args)
+                self.seen.add("woken by a future" if woken else "stepped")
+
+    def arrange_due(self, timers: list[asyncio.TimerHandle]) -> None:
+        """Leave them."""
+
+
+def test_asyncio_still_shows_which_callbacks_are_steps() -> None:
+    order = Steps()
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(order=order)) as runner:
+        runner.run(asyncio.sleep(1))
+    assert order.seen == {"stepped", "woken by a future"}, (
+        f"asyncio of Python {platform.python_version()} changed: a step was a handle whose "
+        "_callback.__self__ is the task, and whose _args hold the future that woke it; "
+        "see anabranch/testing/_schedules.py"
+    )
