@@ -133,6 +133,9 @@ def where(coro: object) -> str:
     while coro is not None:
         frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
         frames += [frame] if frame else []
+        # Who runs awaits nobody; Python 3.12.1 crashes when it is asked all the same.
+        if not (getattr(coro, "cr_suspended", False) or getattr(coro, "gi_suspended", False)):
+            break
         coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
     ours = [f for f in frames if f.f_globals.get("__name__", "").partition(".")[0] not in _LOOPS]
     for frame in (ours or frames)[-1:]:
