@@ -75,7 +75,7 @@ def test_what_can_be_read_comes_before_a_timer() -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
-            theirs.send(b"x")
+            asyncio.get_running_loop().call_soon(theirs.send, b"x")
             async with asyncio.timeout(0.001):
                 await asyncio.get_running_loop().sock_recv(ours, 1)
             return now()

@@ -197,6 +197,33 @@ def test_a_future_calls_back_in_the_order_of_asking() -> None:
     assert orders == {("step", "callback", "late step")}
 
 
+def test_what_a_thread_sends_while_an_order_is_drawn_is_not_lost() -> None:
+    class Sneaky:
+        """A callback that, as soon as it is looked at, does what a thread could do just then."""
+
+        @property
+        def __self__(self) -> None:
+            if not sent:
+                sent.append(loop.call_soon(arrived.append, "sent"))
+
+        def __call__(self) -> None:
+            """Do nothing more."""
+
+    sent: list[asyncio.Handle] = []
+    arrived: list[str] = []
+
+    async def main() -> list[str]:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(3)]
+        loop.call_soon(Sneaky())
+        await asyncio.gather(*tasks)
+        return arrived
+
+    loop: asyncio.AbstractEventLoop
+    assert run_asyncio(main, seed=1) == ["sent"]
+
+
 def test_what_a_callback_raises_is_not_lost() -> None:
     async def main() -> None:
         asyncio.get_running_loop().call_soon(int, "x")
