@@ -80,6 +80,7 @@ class Ledger:
         self.settling = False  # the loop has been asked to publish them
         self.loop: Any = None  # the loop's token, for threads; set with the first thread
         self.deadline = math.inf
+        self.cut_off = False  # it was closed before everything had ended by itself
         self.stopped = ""  # why everything is being cancelled
         self.room = True  # tokens may be free
         self.leases = leases  # single branches may be cancelled

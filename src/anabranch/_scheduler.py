@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from anabranch import _runtime
 from anabranch._branch import Branch, branch_of
@@ -63,6 +64,15 @@ def open_scheduler(
     return Scheduler([limit], delivery=delivery, own_delivery=True)
 
 
+class Live(Protocol):
+    """Follow a run while it goes on: every scheduler in it, and every branch that ends."""
+
+    def opened(self, scheduler: Scheduler) -> None: ...
+    def closed(self, scheduler: Scheduler) -> None: ...
+    def ended(self, scheduler: Scheduler, branch: Branch) -> None: ...
+    def wanted(self, limit: float) -> bool: ...
+
+
 class Scheduler:
     """Own branches: queue them, run them under limiters, collect how they ended."""
 
@@ -76,7 +86,9 @@ class Scheduler:
         timeout: float | None = None,
         reads: bool = True,
         leases: bool = True,
+        live: Live | None = None,
     ) -> None:
+        self._live = live
         self._limits = limits
         self._delivery = delivery
         self._own_delivery = own_delivery
@@ -110,9 +122,13 @@ class Scheduler:
         ledger.shared = len(private) < len(limiters)
         ledger.grow = self._grow
         if self._reads:
-            self.outcomes = Outcomes(ledger, self._idle, self._was_read)
+            self.outcomes = Outcomes(ledger, self._idle, self.more_wanted)
             ledger.on_end = self._ended
             ledger.listening = True
+        if self._live is not None:
+            ledger.on_end = partial(self._live.ended, self)
+            ledger.listening = True
+            self._live.opened(self)
         self._runtime = runtime
         self._nursery_block = _Alone(runtime) if self._alone else runtime.open_nursery()
         self._nursery = await self._nursery_block.__aenter__()
@@ -286,13 +302,16 @@ class Scheduler:
         return branch
 
     def _may_pull(self) -> bool:
+        if self._live is not None:
+            return self._live.wanted(self.ledger.limit())
         if not self._reads:
             return True
         outcomes = self.outcomes
         return outcomes.nobody_reads or outcomes.fed_unread < 2 * self.ledger.limit()
 
-    def _was_read(self) -> None:
-        if self._feeds:
+    def more_wanted(self) -> None:
+        """Look again whether something may be pulled: outcomes have been read."""
+        if self._feeds and self._state != "closed":
             self._feeds.reader_moved()
             if not self.ledger.queue:
                 self._resume()
@@ -392,9 +411,12 @@ class Scheduler:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
         ledger.settle()
+        ledger.cut_off = bool(ledger.queue) or self._nursery.cancel_scope.cancelled_caught
         if ledger.queue:
             self._record_queued(ledger.why_cancelled())
         self._state = "closed"
+        if self._live is not None:
+            self._live.closed(self)
         if self._reads:
             self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:

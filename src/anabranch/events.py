@@ -57,3 +57,17 @@ class EventsMissed(Event):
     """Say how many events an observer that was too slow did not hear."""
 
     count: int
+
+
+@attrs.frozen
+class StepStarted(Event):
+    """Say that a step has begun; ``total`` is how many branches it has, None if nobody can know."""
+
+    total: int | None
+
+
+@attrs.frozen
+class StepFinished(Event):
+    """Say how a step ended."""
+
+    status: str
