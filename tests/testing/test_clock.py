@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import platform
 import socket
 import sys
 import threading
@@ -177,43 +176,3 @@ def test_an_order_is_asked_once_an_iteration_and_once_a_tie() -> None:
     run(main, order=order)
     assert order.due == [[2, 2, 2]]
     assert len(order.ready) > 3
-
-
-TOUCHED = {
-    "_ready": (deque, "the callbacks that are about to run, in a deque"),
-    "_scheduled": (list, "the heap of timers"),
-    "_clock_resolution": (float, "how far ahead of time() a timer is run"),
-    "_process_events": (Callable, "called after each look at the descriptors, before callbacks"),
-}
-
-
-@pytest.mark.parametrize("name", TOUCHED)
-def test_asyncio_still_has_the_private_attribute_that_the_clock_touches(name: str) -> None:
-    kind, what = TOUCHED[name]
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        seen = getattr(runner.get_loop(), name, None)
-    assert isinstance(seen, kind), (
-        f"asyncio of Python {platform.python_version()} changed: loop.{name} was {what}, "
-        f"and is {seen!r} now; see anabranch/testing/_clock.py"
-    )
-
-
-def test_asyncio_still_asks_its_clock_and_its_hook_in_each_iteration() -> None:
-    async def main() -> list[str]:
-        asked: list[str] = []
-        loop: Any = asyncio.get_running_loop()
-        for name in ("time", "_process_events"):
-            loop.__dict__[name] = partial(remember, asked, name, getattr(loop, name))
-        await asyncio.sleep(0)
-        return asked
-
-    assert run(main)[:2] == ["_process_events", "time"], (
-        f"asyncio of Python {platform.python_version()} changed: an iteration was a look at the "
-        "descriptors, _process_events, time() for the timers that are due, then the callbacks; "
-        "see anabranch/testing/_clock.py"
-    )
-
-
-def remember(asked: list[str], name: str, call: Callable[..., Any], *args: Any) -> Any:
-    asked.append(name)
-    return call(*args)

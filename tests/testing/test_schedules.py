@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
-import platform
-import random
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +15,6 @@ import pytest
 import trio
 from trio._core import _run
 
-from anabranch.testing._clock import DeadlockError, VirtualLoop
 from anabranch.testing._schedules import SeededOrder, run_asyncio, run_trio
 
 SEEDS = 300
@@ -263,60 +258,6 @@ def test_primitives_keep_their_promises_under_any_order(run: Run, seed: int) -> 
     assert peak == 3
 
 
-# Standstill
-
-
-async def waits() -> None:
-    await anyio.sleep(5)
-    await anyio.Event().wait()
-
-
-async def waits_in_a_shield() -> None:
-    with anyio.CancelScope(shield=True):
-        await waits()
-
-
-async def waits_for_a_shielded_child() -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(waits_in_a_shield)
-
-
-async def swallows_its_end() -> str:
-    try:
-        await waits()
-    except BaseException:
-        return "as if nothing had been"
-    return "never"
-
-
-async def fails_at_its_end() -> None:
-    try:
-        await waits()
-    finally:
-        raise ValueError
-
-
-@both
-@pytest.mark.parametrize(
-    "program",
-    [waits, waits_in_a_shield, waits_for_a_shielded_child, swallows_its_end, fails_at_its_end],
-    ids=lambda program: program.__name__,
-)
-def test_waiting_for_ever_is_an_error_that_says_who_waits_where(run: Run, program: Run) -> None:
-    with pytest.raises(DeadlockError, match="at 5 s everything waits") as caught:
-        run(program, seed=1)
-    assert "in waits" in str(caught.value)
-
-
-@both
-def test_waiting_for_idle_is_no_deadlock(run: Run) -> None:
-    async def main() -> str:
-        await anyio.wait_all_tasks_blocked()
-        return "went on"
-
-    assert run(main, seed=1) == "went on"
-
-
 # trio's own dice
 
 
@@ -357,58 +298,3 @@ def test_the_instrument_serves_one_run_after_the_other() -> None:
     order = SeededOrder(7)
     drawn = {trio.run(checkpoints, instruments=[order]) for _ in range(5)}
     assert drawn == {run_trio(checkpoints, seed=7)}
-
-
-# What upstream may change
-
-
-TRIO = f"trio {trio.__version__} changed: %s; see anabranch/testing/_schedules.py"
-
-
-def test_trio_still_has_the_private_attributes_that_the_schedules_touch() -> None:
-    async def look() -> None:
-        runner = _run.GLOBAL_RUN_CONTEXT.runner
-        assert isinstance(runner.runq, deque), TRIO % "runner.runq was the queue of a pass"
-        assert not runner.waiting_for_idle, TRIO % "runner.waiting_for_idle was empty"
-        due = runner.deadlines.next_deadline()
-        assert isinstance(due, float), TRIO % "deadlines.next_deadline() was a number"
-        status = trio.lowlevel.current_task()._cancel_status
-        assert isinstance(status._scope, trio.CancelScope), TRIO % "_cancel_status._scope was one"
-        assert isinstance(status._parent, _run.CancelStatus), TRIO % "_cancel_status._parent"
-
-    assert isinstance(_run._r, random.Random), TRIO % "_r was the dice of all runs"
-    assert isinstance(_run._ALLOW_DETERMINISTIC_SCHEDULING, bool), TRIO % "the flag was a bool"
-    trio.run(look)
-
-
-def test_trio_still_sorts_a_batch_by_age_and_shuffles_it_whole() -> None:
-    source = inspect.getsource(_run.unrolled_run)
-    lines = ["batch.sort(key=lambda t: t._counter)", "_r.shuffle(batch)"]
-    assert all(line in source for line in lines), TRIO % "a batch was sorted, then shuffled by _r"
-
-
-class Steps:
-    """An order that changes nothing and tells how the steps of the tasks looked."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-
-    def arrange(self, ready: deque[Any]) -> None:
-        for handle in ready:
-            if isinstance(getattr(handle._callback, "__self__", None), asyncio.Task):
-                woken = any(isinstance(arg, asyncio.Future) for arg in handle._args)
-                self.seen.add("woken by a future" if woken else "stepped")
-
-    def arrange_due(self, timers: list[asyncio.TimerHandle]) -> None:
-        """Leave them."""
-
-
-def test_asyncio_still_shows_which_callbacks_are_steps() -> None:
-    order = Steps()
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(order=order)) as runner:
-        runner.run(asyncio.sleep(1))
-    assert order.seen == {"stepped", "woken by a future"}, (
-        f"asyncio of Python {platform.python_version()} changed: a step was a handle whose "
-        "_callback.__self__ is the task, and whose _args hold the future that woke it; "
-        "see anabranch/testing/_schedules.py"
-    )
