@@ -87,6 +87,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time, in seconds since the loop was made."""
         return self._now
 
+    def jump(self, seconds: float) -> None:
+        """Let time pass while the program computes, as `MockClock.jump` does."""
+        self._now += seconds
+
     def _pass_time(self) -> bool:
         due = self._next_timer()
         if due == math.inf:
