@@ -1,1 +1,95 @@
-"""Run branches of work concurrently, each under a limit, in the host's own loop."""
+"""Run branches of work side by side, under limits, so that nothing is left running.
+
+``Step`` and ``Pipeline`` describe work, ``open_scheduler`` is the engine beneath.
+Runs natively on trio, and on asyncio in the host's own loop.
+"""
+
+import logging
+
+from anabranch._scheduler import Scheduler, open_scheduler
+from anabranch._work import Job, Outcome, Status
+from anabranch.errors import (
+    AnabranchError,
+    BranchCancelledError,
+    BranchTimedOutError,
+    ConfigurationError,
+    DuplicateKeyError,
+    HostLoopError,
+    LaneError,
+    NotBuiltYetError,
+    SchedulerClosedError,
+    StepFailedError,
+    UnknownOptionError,
+)
+from anabranch.events import (
+    BranchFinished,
+    BranchQueued,
+    BranchStarted,
+    Event,
+    EventsMissed,
+    LimitChanged,
+    StepFinished,
+    StepStarted,
+)
+from anabranch.pipeline import (
+    BranchFailureStrategy,
+    ConcurrencyConfig,
+    ExecutionConfig,
+    LiveRun,
+    MergeStrategy,
+    Pipeline,
+    PipelineResult,
+    ResourceLimits,
+    Snapshot,
+    Step,
+    StepResult,
+    StepSnapshot,
+    UnboundedWarning,
+)
+
+__all__ = [
+    "AnabranchError",
+    "BranchCancelledError",
+    "BranchFailureStrategy",
+    "BranchFinished",
+    "BranchQueued",
+    "BranchStarted",
+    "BranchTimedOutError",
+    "ConcurrencyConfig",
+    "ConfigurationError",
+    "DuplicateKeyError",
+    "Event",
+    "EventsMissed",
+    "ExecutionConfig",
+    "HostLoopError",
+    "Job",
+    "LaneError",
+    "LimitChanged",
+    "LiveRun",
+    "MergeStrategy",
+    "NotBuiltYetError",
+    "Outcome",
+    "Pipeline",
+    "PipelineResult",
+    "ResourceLimits",
+    "Scheduler",
+    "SchedulerClosedError",
+    "Snapshot",
+    "Status",
+    "Step",
+    "StepFailedError",
+    "StepFinished",
+    "StepResult",
+    "StepSnapshot",
+    "StepStarted",
+    "UnboundedWarning",
+    "UnknownOptionError",
+    "open_scheduler",
+]
+
+# People see where a name is to be imported from, not the file that it was written in.
+for _name in __all__:
+    globals()[_name].__module__ = "anabranch"
+del _name
+
+logging.getLogger("anabranch").addHandler(logging.NullHandler())

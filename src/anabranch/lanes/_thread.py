@@ -28,23 +28,37 @@ class IoLane:
         # The runtime's own limiter for threads must not get in the way: tokens are held here.
         self.unbounded: Limiter = runtime.CapacityLimiter(math.inf)
         self.abandoned: set[str] = set()  # keys of branches whose threads could not be stopped
-        self._asked: Counter[float] = Counter()
+        self._steps: Counter[int] = Counter()
+        self._pipelines: Counter[int] = Counter()
 
     @contextmanager
-    def at_least(self, limit: float) -> Iterator[None]:
-        """Raise the limit to ``limit`` for as long as the block runs."""
-        self._asked[limit] += 1
+    def at_least(self, limit: int) -> Iterator[None]:
+        """Raise the limit to ``limit`` for as long as the block runs: for a step."""
+        with self._count(self._steps, limit):
+            yield
+
+    @contextmanager
+    def pipeline(self, limit: int) -> Iterator[None]:
+        """Set the limit to ``limit`` for as long as the block runs; of several the largest counts."""
+        with self._count(self._pipelines, limit):
+            yield
+
+    @contextmanager
+    def _count(self, wishes: Counter[int], limit: int) -> Iterator[None]:
+        wishes[limit] += 1
         self._resize()
         try:
             yield
         finally:
-            self._asked[limit] -= 1
-            if not self._asked[limit]:
-                del self._asked[limit]
+            wishes[limit] -= 1
+            if not wishes[limit]:
+                del wishes[limit]
             self._resize()
 
     def _resize(self) -> None:
-        self.limiter.total_tokens = max([IO_LIMIT, *self._asked])
+        total = max([*self._steps, max(self._pipelines, default=IO_LIMIT)])
+        if total != self.limiter.total_tokens:
+            self.limiter.total_tokens = total
 
 
 def io_lane(runtime: Runtime) -> IoLane:

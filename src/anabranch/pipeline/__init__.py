@@ -1,0 +1,33 @@
+"""Describe work as steps and pipelines of steps, and run it on the core."""
+
+from anabranch.pipeline._config import (
+    BranchFailureStrategy,
+    ConcurrencyConfig,
+    ExecutionConfig,
+    MergeStrategy,
+    ResourceLimits,
+)
+from anabranch.pipeline._live import LiveRun, Snapshot, StepSnapshot
+from anabranch.pipeline._parallel import ParallelStep, UnboundedWarning
+from anabranch.pipeline._map import MapStep
+from anabranch.pipeline._pipeline import Pipeline
+from anabranch.pipeline._result import PipelineResult, StepResult
+from anabranch.pipeline._step import Step
+
+__all__ = [
+    "BranchFailureStrategy",
+    "ConcurrencyConfig",
+    "ExecutionConfig",
+    "LiveRun",
+    "MapStep",
+    "MergeStrategy",
+    "ParallelStep",
+    "Pipeline",
+    "PipelineResult",
+    "ResourceLimits",
+    "Snapshot",
+    "Step",
+    "StepResult",
+    "StepSnapshot",
+    "UnboundedWarning",
+]

@@ -1,0 +1,239 @@
+"""Say how a step or a pipeline is to run: frozen values, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import attrs
+
+from anabranch._work import check_limit
+from anabranch.abc import Limiter
+from anabranch.errors import ConfigurationError, not_built_yet, unknown_option
+from anabranch.lanes._thread import IO_LIMIT
+from anabranch.samplers._cores import cores
+
+DEFAULT_CEILING = 10
+
+
+class BranchFailureStrategy(Enum):
+    """Say what a failed branch does to its step: fail it, or fail it only with all others."""
+
+    PROPAGATE = "propagate"
+    IGNORE = "ignore"
+
+
+class MergeStrategy(Enum):
+    """Say how what branches changed in their contexts comes back."""
+
+    NO_MERGE = "no_merge"
+    CONTEXT_UPDATE = "context_update"
+    OVERWRITE = "overwrite"
+    KEEP_FIRST = "keep_first"
+    ERROR_ON_CONFLICT = "error_on_conflict"
+
+
+def _check_ceiling(_: object, __: object, value: object) -> None:
+    if value is not None:
+        check_limit("ConcurrencyConfig", "max_concurrent_branches", value)
+
+
+def _check_flag(config: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(
+            f"{type(config).__name__}: {attribute.name}={value!r} ({type(value).__name__}) "
+            f"is neither True nor False"
+        )
+
+
+def _refuse(config: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        raise not_built_yet(type(config).__name__, attribute.name, value)
+
+
+@attrs.frozen(init=False)
+class ConcurrencyConfig:
+    """Bound how many branches of a step run at once.
+
+    Args:
+        max_concurrent_branches: a ceiling that is never exceeded; None for the default,
+            ``min(10, 2 * cores)``.
+        cpu_based_limits: False leaves the cores out of the default, which is then 10.
+
+    In this version the limit stays where it starts: the controller that moves it under the ceiling
+    is not built yet, and ``controller=`` and ``samplers=`` are refused.
+
+    Raises:
+        ConfigurationError: a limit under 1, or one that is no whole number.
+    """
+
+    max_concurrent_branches: int | None = attrs.field(default=None, validator=_check_ceiling)
+    adaptive_limits: bool = attrs.field(default=True, validator=_check_flag)
+    cpu_based_limits: bool = attrs.field(default=True, validator=_check_flag)
+    memory_based_limits: bool = attrs.field(default=True, validator=_check_flag)
+    completion_tracking: bool = attrs.field(default=True, validator=_check_flag)
+    individual_cancellation: bool = attrs.field(default=True, validator=_check_flag)
+    breach_watcher: bool = attrs.field(default=True, validator=_check_flag)
+    controller: None = attrs.field(default=None, kw_only=True, validator=_refuse)
+    samplers: None = attrs.field(default=None, kw_only=True, validator=_refuse)
+
+    def __init__(
+        self,
+        max_concurrent_branches: int | None = None,
+        adaptive_limits: bool = True,
+        cpu_based_limits: bool = True,
+        memory_based_limits: bool = True,
+        completion_tracking: bool = True,
+        individual_cancellation: bool = True,
+        breach_watcher: bool = True,
+        *,
+        controller: None = None,
+        samplers: None = None,
+        **unknown: object,
+    ) -> None:
+        refuse_unknown(type(self), unknown)
+        self.__attrs_init__(  # type: ignore[attr-defined]  # attrs makes it
+            max_concurrent_branches,
+            adaptive_limits,
+            cpu_based_limits,
+            memory_based_limits,
+            completion_tracking,
+            individual_cancellation,
+            breach_watcher,
+            controller=controller,
+            samplers=samplers,
+        )
+
+    def initial_limit(self) -> int:
+        """Return the limit that a step starts with."""
+        if self.max_concurrent_branches is not None:
+            return self.max_concurrent_branches
+        return default_limit() if self.cpu_based_limits else DEFAULT_CEILING
+
+
+@attrs.frozen(init=False)
+class ResourceLimits:
+    """Bound what a pipeline takes of the machine; not built yet, so every limit is refused."""
+
+    max_memory_mb: float | None = attrs.field(default=None, validator=_refuse)
+    max_cpu_percent: float | None = attrs.field(default=None, validator=_refuse)
+
+    def __init__(
+        self,
+        max_memory_mb: float | None = None,
+        max_cpu_percent: float | None = None,
+        **unknown: object,
+    ) -> None:
+        refuse_unknown(type(self), unknown)
+        self.__attrs_init__(max_memory_mb, max_cpu_percent)  # type: ignore[attr-defined]  # attrs makes it
+
+
+def _check_max_parallel(_: object, __: object, value: object) -> None:
+    if value is not None:
+        check_limit("ExecutionConfig", "max_parallel_steps", value)
+
+
+def _check_io_limit(_: object, __: object, value: object) -> None:
+    check_limit("ExecutionConfig", "io_limit", value)
+
+
+def _check_resources(_: object, __: object, value: object) -> None:
+    if not isinstance(value, ResourceLimits):
+        raise ConfigurationError(
+            f"ExecutionConfig: resource_limits={value!r} ({type(value).__name__}) "
+            f"is no ResourceLimits"
+        )
+
+
+@attrs.frozen(init=False)
+class ExecutionConfig:
+    """Bound a whole pipeline.
+
+    Args:
+        max_parallel_steps: how many branches of all its parallel steps together run at once,
+            nested ones included; None for no limit of the pipeline's own.
+        io_limit: how many threads the io lane of the loop may have while this pipeline runs;
+            of several pipelines on one loop the largest counts.
+    """
+
+    max_parallel_steps: int | None = attrs.field(default=None, validator=_check_max_parallel)
+    resource_limits: ResourceLimits = attrs.field(factory=ResourceLimits, validator=_check_resources)
+    io_limit: int = attrs.field(default=IO_LIMIT, validator=_check_io_limit)
+
+    def __init__(
+        self,
+        max_parallel_steps: int | None = None,
+        resource_limits: ResourceLimits | None = None,
+        io_limit: int = IO_LIMIT,
+        **unknown: object,
+    ) -> None:
+        refuse_unknown(type(self), unknown)
+        limits = ResourceLimits() if resource_limits is None else resource_limits
+        self.__attrs_init__(max_parallel_steps, limits, io_limit)  # type: ignore[attr-defined]  # attrs makes it
+
+
+@cache
+def default_limit() -> int:
+    """Return ``min(10, 2 * cores)``, at least 1; the machine is read once."""
+    return max(1, min(DEFAULT_CEILING, int(2 * cores())))
+
+
+def refuse_unknown(cls: type, unknown: Mapping[str, object]) -> None:
+    """Raise UnknownOptionError for the first keyword that ``cls`` does not have."""
+    for name in unknown:
+        raise unknown_option(cls.__name__, name, [field.name for field in attrs.fields(cls)])
+
+
+def limit_of(
+    where: str, concurrency: object, max_concurrency: object, track_completion: object
+) -> tuple[int | Limiter | None, bool]:
+    """Resolve the two spellings of a step's limit; return it, and whether completion is tracked.
+
+    None stands for the simple path, without a limit of its own.
+
+    Raises:
+        ConfigurationError: both spellings at once, or something that is no limit.
+    """
+    if concurrency is not None:
+        short = {"max_concurrency": max_concurrency, "track_completion": track_completion}
+        for name, value in short.items():
+            if value is not None:
+                raise ConfigurationError(
+                    f"{where}: concurrency= and {name}={value!r} say the same thing twice; "
+                    f"give one of them"
+                )
+        if not isinstance(concurrency, ConcurrencyConfig):
+            raise ConfigurationError(
+                f"{where}: concurrency={concurrency!r} ({type(concurrency).__name__}) is no "
+                f"ConcurrencyConfig; for a plain number write max_concurrency="
+            )
+        return concurrency.initial_limit(), concurrency.completion_tracking
+    if track_completion is not None and not isinstance(track_completion, bool):
+        raise ConfigurationError(
+            f"{where}: track_completion={track_completion!r} is neither True nor False"
+        )
+    tracks = track_completion is not False
+    if max_concurrency is None:
+        return None, tracks
+    if isinstance(max_concurrency, Limiter):
+        return max_concurrency, tracks
+    check_limit(where, "max_concurrency", max_concurrency)
+    assert isinstance(max_concurrency, int)
+    return max_concurrency, tracks
+
+
+def refuse_options(
+    where: str, options: Mapping[str, object], known: Iterable[str], later: Mapping[str, object]
+) -> None:
+    """Raise for the first option that does not exist, or that is not built yet.
+
+    ``later`` maps the options which a later version brings to their defaults, which are allowed.
+    """
+    for option, value in options.items():
+        if option in later:
+            if value is not later[option] and value != later[option]:
+                raise not_built_yet(where, option, value)
+        elif option not in known:
+            raise unknown_option(where, option, [*known, *later])

@@ -1,0 +1,173 @@
+"""Follow a run while it goes on: its outcomes, its state, and the means to stop a part of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from anabranch import _runtime
+from anabranch._branch import Branch
+from anabranch._glob import Which
+from anabranch._outcomes import Outcomes
+from anabranch._scheduler import Live, Scheduler
+from anabranch.errors import AnabranchError
+from anabranch.lanes._thread import io_lane
+from anabranch.pipeline._result import PipelineResult
+
+Out = TypeVar("Out")
+
+
+@attrs.frozen(kw_only=True)
+class StepSnapshot:
+    """Tell the state of one step at one moment.
+
+    Attributes:
+        step: its path. limit: how many branches may run at once; ``inf`` for no limit.
+        running: the paths of the branches that run. queued: how many wait.
+        ended: how many have ended.
+    """
+
+    step: str
+    limit: float
+    running: tuple[str, ...]
+    queued: int
+    ended: int
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """Tell the state of a live run at one moment.
+
+    Attributes:
+        steps: the steps that run now, outermost first.
+        abandoned: paths of branches whose threads could not be stopped and still run.
+    """
+
+    steps: tuple[StepSnapshot, ...]
+    abandoned: tuple[str, ...]
+
+
+class LiveRun(Generic[Out]):
+    """Run a pipeline while a block goes on; made by ``Pipeline.open``.
+
+    Attributes:
+        outcomes: an async iterator over the Outcome of each branch, nested ones included, in the
+            order of completion; it ends with the run. A ``map_over`` waits for its reader.
+    """
+
+    outcomes: Outcomes
+
+    def __init__(self, start: Callable[[Live], Awaitable[PipelineResult[Out]]]) -> None:
+        self._start = start
+        self._schedulers: dict[Scheduler, None] = {}
+        self._result: PipelineResult[Out] | None = None
+
+    async def __aenter__(self) -> LiveRun[Out]:
+        self._stream = _Stream(_runtime.current())
+        self.outcomes = Outcomes(self._stream, self._has_ended, self._was_read)
+        self._block = self._stream.runtime.open_nursery()
+        self._nursery = await self._block.__aenter__()
+        self._nursery.start_soon(self._work)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self.outcomes.nobody_reads = True
+        self._was_read()
+        if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+            self._nursery.cancel_scope.cancel(reason=f"the block raised {error!r:.200}")
+            await self._block.__aexit__(None, None, None)
+            return False
+        return bool(await self._block.__aexit__(kind, error, traceback))
+
+    @property
+    def result(self) -> PipelineResult[Out]:
+        """The result, once the run has ended: after ``outcomes``, or after the block.
+
+        Raises:
+            AnabranchError: the run goes on, or was cancelled.
+        """
+        if self._result is None:
+            raise AnabranchError(
+                "the run has no result yet; read its outcomes to the end, or leave the block"
+            )
+        return self._result
+
+    def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
+        """Cancel the branches whose paths a glob or predicate chooses; return how many.
+
+        In a glob ``*`` does not cross ``/`` and ``**`` does.
+        """
+        return sum(
+            scheduler.cancel(which, reason=reason) for scheduler in list(self._schedulers)
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Tell the state of the run now."""
+        steps = []
+        for scheduler in self._schedulers:
+            ledger = scheduler.ledger
+            running = [hand.running() for hand in ledger.hands]
+            steps.append(
+                StepSnapshot(
+                    step=ledger.step,
+                    limit=ledger.limit(),
+                    running=tuple(sorted(branch.key for branch in running if branch is not None)),
+                    queued=len(ledger.queue.waiting()),
+                    ended=ledger.read + len(ledger.ended),
+                )
+            )
+        abandoned = tuple(sorted(io_lane(self._stream.runtime).abandoned))
+        return Snapshot(steps=tuple(steps), abandoned=abandoned)
+
+    def opened(self, scheduler: Scheduler) -> None:
+        """Hear that a step has opened its scheduler."""
+        self._schedulers[scheduler] = None
+
+    def closed(self, scheduler: Scheduler) -> None:
+        """Hear that a step's scheduler has closed."""
+        self._schedulers.pop(scheduler, None)
+
+    def ended(self, scheduler: Scheduler, branch: Branch) -> None:
+        """Hear that a branch has ended."""
+        if self.outcomes.nobody_reads:
+            return
+        self._stream.ended.append(branch)
+        self.outcomes.fed_unread += branch.fed
+        self.outcomes.wake()
+
+    def wanted(self, limit: float) -> bool:
+        """Tell whether more may be pulled: at most two limits' worth may be unread."""
+        return self.outcomes.nobody_reads or self.outcomes.fed_unread < 2 * limit
+
+    async def _work(self) -> None:
+        try:
+            self._result = await self._start(self)
+        finally:
+            self._stream.over = True
+            self.outcomes.wake()
+
+    def _has_ended(self) -> bool:
+        return self._stream.over
+
+    def _was_read(self) -> None:
+        for scheduler in list(self._schedulers):
+            scheduler.more_wanted()
+
+
+class _Stream:
+    """Keep the branches that have ended and were not read, over all steps of a run."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.ended: deque[Branch] = deque()
+        self.read = 0
+        self.over = False

@@ -1,0 +1,203 @@
+"""Run one step for each item of an iterable, pulled only as fast as it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterable, Iterable, Mapping, Sized
+from itertools import count
+from typing import Any, TypeVar
+
+import attrs
+
+from anabranch._branch import Branch
+from anabranch._scheduler import Scheduler
+from anabranch._work import Status
+from anabranch.errors import ConfigurationError
+from anabranch.events import StepFinished, StepStarted
+from anabranch.pipeline._config import default_limit, refuse_options
+from anabranch.pipeline._node import Frame, Node
+from anabranch.pipeline._parallel import (
+    Terms,
+    group_of,
+    scheduler_of,
+    terms_of,
+    threads_for,
+    verdict_of,
+)
+from anabranch.pipeline._plan import Plan, output_of, result_of
+from anabranch.pipeline._result import Branches, StepResult
+
+T = TypeVar("T", contravariant=True)
+U = TypeVar("U")
+
+_OPTIONS = ("concurrency", "max_concurrency", "timeout", "on_branch_failure")
+_LATER = {"halt": None, "reduce": None}
+
+
+class MapStep(Node[T, list[U]]):
+    """Run one step for each item; made by ``Step.map_over``.
+
+    Its keys are ``"0"``, ``"1"``, ...; its output is a list in the order of the items, where the
+    entry of a failed one is its StepResult.
+    As the last step of a run that is followed live (``Pipeline.open``), it keeps counts instead.
+
+    Args:
+        concurrency: a ConcurrencyConfig, or ``max_concurrency=`` for short. Without either, items
+            whose number is known all run at once, and others under ``min(10, 2 * cores)``.
+        timeout: seconds for the whole step; None for none.
+        on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds if
+            one item did).
+
+    Raises:
+        ConfigurationError: what cannot be meant; NotBuiltYetError for what a later version brings.
+    """
+
+    __slots__ = ("_items", "_plan", "_terms", "name")
+
+    name: str
+
+    def __init__(self, name: str, plan: Plan, items: Any, options: Mapping[str, Any]) -> None:
+        where = f"Step.map_over {name!r}"
+        refuse_options(where, options, _OPTIONS, _LATER)
+        if items is not None and not callable(items) and _kind_of(items) is None:
+            raise ConfigurationError(
+                f"{where}: items={items!r:.80} ({type(items).__name__}) is neither iterable nor "
+                f"callable; give items, a function of the step's input, or None for the input"
+            )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_plan", plan)
+        object.__setattr__(self, "_items", items)
+        object.__setattr__(self, "_terms", terms_of(where, options, timeout=None))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} is immutable; make another step")
+
+    def __repr__(self) -> str:
+        return f"<Step.map_over {self.name}>"
+
+    async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
+        """Run the step for each item."""
+        started_at = frame.run.clock()
+        try:
+            items = self._items_of(data)
+        except Exception as error:
+            return _failed(name, error)
+        total = len(items) if isinstance(items, Sized) else None
+        terms = self._terms_for(total, frame)
+        keeps = not (frame.last and frame.run.live is not None)
+        mapping = _Mapping(self._plan, frame, keeps)
+        scheduler = scheduler_of(terms, frame, name, total or 0, keeps=keeps)
+        mapping.scheduler = scheduler
+        frame.emit(StepStarted(started_at, frame.path + name, total))
+        error: Exception | None = None
+        try:
+            with threads_for(terms, frame.run.runtime, (self._plan,)):
+                async with scheduler:
+                    scheduler.feed_with(items, mapping.accept)
+        except Exception as raised:  # the iterable's own: branches never raise
+            error = raised
+        except BaseException:
+            why = scheduler.ledger.why_cancelled()
+            frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
+            raise
+        why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
+        result = mapping.result(name, terms, started_at, why, error)
+        frame.emit(StepFinished(frame.run.clock(), frame.path + name, str(result.status)))
+        return result
+
+    def _items_of(self, data: Any) -> Iterable[Any] | AsyncIterable[Any]:
+        items = self._items
+        if items is None:
+            items = data
+        elif _kind_of(items) is None:
+            items = items(data)
+        if _kind_of(items) is None:
+            raise ConfigurationError(
+                f"Step.map_over {self.name!r}: {items!r:.80} ({type(items).__name__}) is not "
+                f"iterable; hand the step an iterable, or give items="
+            )
+        found: Iterable[Any] | AsyncIterable[Any] = items
+        return found
+
+    def _terms_for(self, total: int | None, frame: Frame) -> Terms:
+        """Bound what has no end that could be known, if nothing else does."""
+        terms = self._terms
+        if terms.limit is None and total is None and not frame.limiters:
+            return attrs.evolve(terms, limit=default_limit())
+        return terms
+
+
+class _Mapping:
+    """Keep one run's branches, or only their counts."""
+
+    def __init__(self, plan: Plan, frame: Frame, keeps: bool) -> None:
+        self.scheduler: Scheduler
+        self._plan = plan
+        self._frame = frame
+        self._keeps = keeps
+        self._numbers = count()
+        self._branches: list[Branch] = []
+
+    def accept(self, item: Any) -> Branch:
+        """Make the branch of one item."""
+        frame = self._frame
+        branch = self._plan.branch(str(next(self._numbers)), item, frame, frame.run.clock())
+        if self._keeps:
+            self._branches.append(branch)
+        return branch
+
+    def result(
+        self, name: str, terms: Terms, started_at: float, why: str, error: Exception | None = None
+    ) -> StepResult[Any]:
+        """Fold how the items ended."""
+        ledger = self.scheduler.ledger
+        path = len(self._frame.path)
+        by_key = {branch.key[path:]: branch for branch in self._branches}
+
+        def of(key: str, branch: Branch) -> StepResult[Any]:
+            return result_of(self._plan, key, branch, f"item {key} of step {name!r}")
+
+        results = Branches(by_key, of)
+        counts = ledger.counts
+        if self._keeps:
+            counts = Counter(str(branch.status) for branch in self._branches)
+        total = sum(counts.values())
+        verdict = verdict_of(terms, counts["succeeded"], total, why)
+        if error is not None:
+            verdict = _verdict_of_items(error, verdict["feedback"])
+        elif not total and not why:
+            verdict = {"success": True, "status": Status.SUCCEEDED, "feedback": "there was no item"}
+        output = [
+            output_of(self._plan, branch)
+            if branch.status is Status.SUCCEEDED
+            else results[branch.key[path:]]
+            for branch in self._branches
+        ]
+        if error is None and not verdict["success"]:
+            error = group_of(name, results)
+        return StepResult(
+            name=name,
+            output=output if self._keeps else None,
+            error=error,
+            latency_s=ledger.clock() - started_at,
+            branches=results,
+            completion_order=tuple([b.key[path:] for b in ledger.ended]) if self._keeps else (),
+            counts=dict(counts),
+            **verdict,
+        )
+
+
+def _kind_of(items: object) -> type | None:
+    return next((kind for kind in (AsyncIterable, Iterable) if isinstance(items, kind)), None)
+
+
+def _verdict_of_items(error: Exception, feedback: str) -> dict[str, Any]:
+    words = f"the items raised {type(error).__name__}: {error!s:.200}; {feedback}"
+    return {"success": False, "status": Status.FAILED, "feedback": words}
+
+
+def _failed(name: str, error: Exception) -> StepResult[Any]:
+    words = f"raised {type(error).__name__}: {error!s:.200}"
+    return StepResult(
+        name=name, success=False, status=Status.FAILED, error=error, feedback=words
+    )

@@ -1,0 +1,90 @@
+"""Be a part of a pipeline: something with a name that turns data into a StepResult."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import attrs
+
+from anabranch._observers import Delivery
+from anabranch._runtime import Runtime
+from anabranch._scheduler import Live
+from anabranch.abc import Limiter
+from anabranch.errors import StepFailedError
+from anabranch.events import Event
+from anabranch.pipeline._result import StepResult
+
+if TYPE_CHECKING:
+    from anabranch.pipeline._pipeline import Pipeline
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+New = TypeVar("New")
+
+
+@attrs.define(eq=False)
+class Run:
+    """Share what belongs to one run of one pipeline, nested ones included."""
+
+    runtime: Runtime
+    clock: Callable[[], float]
+    delivery: Delivery | None
+    live: Live | None
+    interrupted: list[StepResult[Any]] = attrs.field(factory=list)
+
+
+@attrs.define(eq=False)
+class Frame:
+    """Hand a step what it needs from above: the run, its context, its path, the limiters."""
+
+    run: Run
+    context: Any
+    path: str  # of the branch that the step runs in, with a trailing slash; empty at the top
+    limiters: tuple[Limiter, ...]  # of the pipelines around it, outermost first
+    last: bool = False  # nothing follows it in the whole run
+
+    def emit(self, event: Event) -> None:
+        """Tell the observer, if there is one."""
+        if self.run.delivery is not None:
+            self.run.delivery.emit(event)
+
+
+class Node(Generic[In, Out]):
+    """Be a step, a parallel step, a map, or a pipeline: whatever ``>>`` and branches take."""
+
+    __slots__ = ()
+
+    name: str | None
+    _join: ClassVar[Callable[[Any, Any], Any]]  # set by _pipeline.py, which knows them all
+
+    def __rshift__(self, other: Node[Any, New] | Callable[[Any], New]) -> Pipeline[In, New]:
+        """Put ``other`` behind this one."""
+        joined: Pipeline[In, New] = Node._join(self, other)
+        return joined
+
+    def __rrshift__(self, other: Callable[[Any], Any]) -> Pipeline[Any, Out]:
+        """Put this one behind a plain function."""
+        joined: Pipeline[Any, Out] = Node._join(other, self)
+        return joined
+
+    async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
+        """Run with ``data``; never raises what a branch raised."""
+        raise NotImplementedError
+
+
+async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) -> StepResult[Any]:
+    """Run a node as a branch: with a path of its own, failing as a branch fails."""
+    inside = attrs.evolve(frame, path=f"{frame.path}{key}/", last=False)
+    result = await node.run_in(data, inside, node.name or key)
+    if not result.success:
+        raise NestedFailure(result)
+    return result
+
+
+class NestedFailure(StepFailedError):
+    """Carry the result of a nested step that failed up to the branch that it was."""
+
+    def __init__(self, result: StepResult[Any]) -> None:
+        super().__init__(f"step {result.name!r}: {result.feedback}")
+        self.result = result

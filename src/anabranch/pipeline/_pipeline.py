@@ -1,0 +1,319 @@
+"""Put steps one behind another, and run them in the host's loop or in one of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import attrs
+
+from anabranch import _runtime
+from anabranch._observers import Delivery
+from anabranch._scheduler import Live
+from anabranch._work import check_seconds, name_of
+from anabranch.abc import Limiter, Observer
+from anabranch.errors import ConfigurationError, DuplicateKeyError, HostLoopError, unknown_option
+from anabranch.lanes._thread import io_lane
+from anabranch.pipeline._config import ExecutionConfig, refuse_options
+from anabranch.pipeline._context import check_context
+from anabranch.pipeline._live import LiveRun
+from anabranch.pipeline._node import Frame, In, Node, Out, Run
+from anabranch.pipeline._result import PipelineResult, StepResult
+from anabranch.pipeline._step import as_node, check_name
+
+log = logging.getLogger("anabranch")
+
+_RUN_OPTIONS = ("context", "limiter", "observer", "timeout")
+_LATER = {"budget": None, "breach_event": None}
+
+
+class Pipeline(Node[In, Out]):
+    """Run steps one behind another, each with the output of the one before.
+
+    Args:
+        steps: steps, parallel steps, pipelines or functions; at least one.
+        name: what people and results call it.
+        execution_config: limits of the whole pipeline.
+
+    Raises:
+        ConfigurationError: no steps, a step that is none, or a name given twice.
+    """
+
+    __slots__ = ("_config", "_nodes", "name")
+
+    name: str | None
+
+    def __init__(
+        self,
+        steps: Sequence[Node[Any, Any] | Callable[..., Any]] | Node[In, Out],
+        *,
+        name: str | None = None,
+        execution_config: ExecutionConfig | None = None,
+        **unknown: object,
+    ) -> None:
+        where = "Pipeline" if name is None else f"Pipeline {name!r}"
+        for option in unknown:
+            raise unknown_option(where, option, ("steps", "name", "execution_config"))
+        if name is not None:
+            check_name("Pipeline", name)
+        config = ExecutionConfig() if execution_config is None else execution_config
+        if not isinstance(config, ExecutionConfig):
+            raise ConfigurationError(
+                f"{where}: execution_config={config!r} ({type(config).__name__}) "
+                f"is no ExecutionConfig"
+            )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_config", config)
+        object.__setattr__(self, "_nodes", _named(where, steps))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} is immutable; make another Pipeline")
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name or ''}: {' >> '.join(name for name, _ in self._nodes)}>"
+
+    @property
+    def steps(self) -> Mapping[str, Node[Any, Any]]:
+        """The steps by name, in order."""
+        return dict(self._nodes)
+
+    async def run(
+        self,
+        data: In = None,  # type: ignore[assignment]  # a pipeline that makes its own data needs none
+        *,
+        context: Any = None,
+        limiter: Limiter | None = None,
+        observer: Observer | None = None,
+        timeout: float | None = None,
+        **others: object,
+    ) -> PipelineResult[Out]:
+        """Run the pipeline in the host's loop.
+
+        Args:
+            data: the first step's input.
+            context: a dict, or an attrs, dataclass or pydantic object; handed to functions that
+                take ``context``. Steps share it, each branch has a copy of its own.
+            limiter: takes the place of the pipeline's own limiter, to share it between runs.
+            observer: called with each event, in a thread of its own.
+            timeout: seconds for the whole run; None for none.
+
+        Raises:
+            ConfigurationError: an argument that cannot be meant, before anything starts.
+            HostLoopError: no loop runs here.
+        """
+        return await self._run(
+            data, context, limiter, observer, timeout, others, live=None
+        )
+
+    def open(
+        self,
+        data: In = None,  # type: ignore[assignment]  # as for run
+        *,
+        context: Any = None,
+        limiter: Limiter | None = None,
+        observer: Observer | None = None,
+        timeout: float | None = None,
+        **others: object,
+    ) -> LiveRun[Out]:
+        """Run the pipeline while the block of ``async with`` goes on; arguments as for ``run``.
+
+        The block is handed the live run: its ``outcomes``, ``cancel``, ``snapshot``, ``result``.
+        Leaving the block waits for the run, an exception in the block cancels it.
+        """
+        self._check(context, limiter, observer, timeout, others)
+
+        async def start(live: Live) -> PipelineResult[Out]:
+            return await self._run(data, context, limiter, observer, timeout, others, live=live)
+
+        return LiveRun(start)
+
+    def run_sync(
+        self,
+        data: In = None,  # type: ignore[assignment]  # as for run
+        *,
+        loop: str = "trio",
+        **options: Any,
+    ) -> PipelineResult[Out]:
+        """Run the pipeline in a loop of its own, from a plain program; options as for ``run``.
+
+        Args:
+            loop: ``trio`` or ``asyncio``.
+
+        Raises:
+            HostLoopError: a loop runs in this thread already.
+            ConfigurationError: an argument that cannot be meant.
+        """
+        if loop not in ("trio", "asyncio"):
+            raise ConfigurationError(
+                f"run_sync: loop={loop!r} is no loop; give 'trio' or 'asyncio'"
+            )
+        if _runtime.loop_runs_here():
+            raise HostLoopError(
+                "run_sync opens a loop of its own, and one runs in this thread already; "
+                "inside it write: await pipeline.run(...)"
+            )
+        return anyio.run(partial(self.run, data, **options), backend=loop)
+
+    async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
+        """Run as a step of another pipeline, or as a branch."""
+        run, started_at = frame.run, frame.run.clock()
+        history: list[StepResult[Any]] = []
+        with io_lane(run.runtime).pipeline(self._config.io_limit):
+            inside = attrs.evolve(frame, limiters=(*frame.limiters, *self._own_limiters(run)))
+            await self._walk(data, inside, history)
+        final = history[-1]
+        words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
+        latency = run.clock() - started_at
+        return attrs.evolve(final, name=name, latency_s=latency, feedback=words)
+
+    async def _run(
+        self,
+        data: Any,
+        context: Any,
+        limiter: Limiter | None,
+        observer: Observer | None,
+        timeout: float | None,
+        others: Mapping[str, object],
+        *,
+        live: Live | None,
+    ) -> PipelineResult[Out]:
+        self._check(context, limiter, observer, timeout, others)
+        runtime = _runtime.current()
+        clock = runtime.lowlevel.current_clock().current_time
+        delivery = None if observer is None else Delivery(observer)
+        run = Run(runtime, clock, delivery, live)
+        history: list[StepResult[Any]] = []
+        started_at, reason = clock(), ""
+        log.debug("%r starts", self)
+        try:
+            with io_lane(runtime).pipeline(self._config.io_limit):
+                limiters = self._own_limiters(run) if limiter is None else (limiter,)
+                frame = Frame(run, context, "", limiters, last=live is not None)
+                if timeout is None:
+                    await self._walk(data, frame, history)
+                else:
+                    with runtime.CancelScope(deadline=started_at + timeout) as scope:
+                        await self._walk(data, frame, history)
+                    if scope.cancelled_caught:
+                        reason = f"deadline: {timeout:g} s (timeout= of the pipeline)"
+        finally:
+            if delivery is not None:
+                delivery.close()
+        if reason:
+            history += [attrs.evolve(step, reason=reason) for step in run.interrupted[-1:]]
+        return self._result(history, context, clock() - started_at, reason)
+
+    async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
+        """Run the steps one behind another, into ``history``; stop at the first that fails."""
+        last = self._nodes[-1][1]
+        before_last = attrs.evolve(frame, last=False) if frame.last else frame
+        for name, node in self._nodes:
+            result = await node.run_in(data, frame if node is last else before_last, name)
+            history.append(result)
+            if not result.success:
+                log.info("step %r: %s", name, result.feedback)
+                return
+            data = result.output
+
+    def _result(
+        self, history: list[StepResult[Any]], context: Any, duration: float, reason: str
+    ) -> PipelineResult[Out]:
+        complete = len(history) == len(self._nodes) and history[-1].success
+        success = complete and not reason
+        log.debug("%r %s in %.3g s %s", self, "succeeded" if success else "failed", duration, reason)
+        return PipelineResult(
+            name=self.name or "pipeline",
+            success=success,
+            output=history[-1].output if success else None,
+            step_history=tuple(history),
+            context=context,
+            duration=duration,
+            reason=reason,
+        )
+
+    def _own_limiters(self, run: Run) -> tuple[Limiter, ...]:
+        limit = self._config.max_parallel_steps
+        return () if limit is None else (run.runtime.CapacityLimiter(limit),)
+
+    def _check(
+        self,
+        context: Any,
+        limiter: object,
+        observer: object,
+        timeout: object,
+        others: Mapping[str, object],
+    ) -> None:
+        """Raise ConfigurationError for an argument of a run that cannot be meant."""
+        where = f"Pipeline {self.name!r}" if self.name else "Pipeline.run"
+        if others:
+            refuse_options(where, others, _RUN_OPTIONS, _LATER)
+        check_seconds(where, "timeout", timeout)
+        check_context(context)
+        if limiter is not None and not isinstance(limiter, Limiter):
+            raise ConfigurationError(
+                f"{where}: limiter={limiter!r} ({type(limiter).__name__}) is no limiter; give a "
+                f"CapacityLimiter of the host's loop, or ExecutionConfig(max_parallel_steps=) for a number"
+            )
+        if observer is not None and not callable(observer):
+            raise ConfigurationError(
+                f"{where}: observer={observer!r} is not callable; give a function of one event"
+            )
+
+
+def _named(where: str, steps: object) -> tuple[tuple[str, Node[Any, Any]], ...]:
+    """Give each step its name: its own, or its kind and a number."""
+    if isinstance(steps, Node):
+        steps = [steps]
+    if not isinstance(steps, Sequence) or isinstance(steps, str):
+        raise ConfigurationError(
+            f"{where}: steps={steps!r:.80} ({type(steps).__name__}) is no list; give a list of steps"
+        )
+    if not steps:
+        raise ConfigurationError(f"{where}: it has no steps; give it at least one")
+    nodes = [
+        part if isinstance(part, Node) else as_node(where, _name_for(part, index), part)
+        for index, part in enumerate(steps)
+    ]
+    given = [node.name for node in nodes if node.name is not None]
+    for name in given:
+        if given.count(name) > 1:
+            raise DuplicateKeyError(
+                f"{where}: two steps are named {name!r}; give each a name of its own"
+            )
+    taken = set(given)
+    return tuple((node.name or _number(node, taken), node) for node in nodes)
+
+
+def _name_for(part: object, index: int) -> str:
+    return name_of(part) if callable(part) else f"step {index}"
+
+
+def _number(node: Node[Any, Any], taken: set[str]) -> str:
+    """Return the first free name of an unnamed step: ``parallel``, ``parallel-2``, ..."""
+    kind = "pipeline" if isinstance(node, Pipeline) else "parallel"
+    number, name = 1, kind
+    while name in taken:
+        number += 1
+        name = f"{kind}-{number}"
+    taken.add(name)
+    return name
+
+
+def _join(left: Any, right: Any) -> Pipeline[Any, Any]:
+    """Put two parts one behind the other; a pipeline without a config of its own is taken apart."""
+    parts: list[Any] = []
+    for part in (left, right):
+        parts += _parts_of(part)
+    return Pipeline(parts)
+
+
+def _parts_of(part: Any) -> list[Any]:
+    if isinstance(part, Pipeline) and part.name is None and part._config == ExecutionConfig():
+        return [node for _, node in part._nodes]
+    return [part]
+
+
+Node._join = staticmethod(_join)

@@ -1,0 +1,142 @@
+"""Prepare a branch of a step when the step is made, and read its result when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from anabranch._branch import ASYNC, NO_KWARGS, Branch
+from anabranch._work import Status
+from anabranch.pipeline._context import copy_for_branch
+from anabranch.pipeline._node import Frame, NestedFailure, Node
+from anabranch.pipeline._result import StepResult
+
+NO_ASYNCIO = ("no running event loop", "no current event loop")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Plan:
+    """Keep what all branches of one key have in common, run after run."""
+
+    key: str
+    node: Node[Any, Any]
+    kind: int
+    fn: Callable[..., Any]
+    lane: Any = None
+    timeout: float | None = None
+    on_cancel: str = "abandon"
+    takes_context: bool = False
+    nested: bool = False
+    simple: bool = attrs.field(init=False)  # a plain call of fn(data), nothing to look up
+
+    @simple.default
+    def _simple(self) -> bool:
+        terms = self.takes_context or self.nested or self.lane is not None or self.timeout
+        return not terms and self.on_cancel == "abandon"
+
+    def branch(
+        self, key: str, data: Any, frame: Frame, now: float, *, shares_context: bool = False
+    ) -> Branch:
+        """Make the branch of one run; its context is a copy, unless nothing runs beside it."""
+        if self.simple:
+            return Branch(frame.path + key, self.kind, self.fn, (data,), now)
+        fn: Callable[..., Any] = self.fn
+        args: tuple[Any, ...] = (data,)
+        if self.nested:
+            args = (self.node, data, frame, key)
+        elif self.takes_context:
+            copier = _same if shares_context else copy_for_branch
+            fn, args = _call_with_context, (self.fn, data, frame.context, copier)
+            if self.kind == ASYNC and self.lane is None:
+                fn = _await_with_context
+        if self.lane is not None:
+            fn, args = self.lane.run, (fn, args, NO_KWARGS)
+        return Branch(
+            frame.path + key,
+            self.kind,
+            fn,
+            args,
+            now,
+            timeout=self.timeout,
+            on_cancel=self.on_cancel,
+        )
+
+
+async def _await_with_context(
+    fn: Callable[..., Any], data: Any, context: Any, copier: Callable[[Any], Any]
+) -> Any:
+    return await fn(data, context=copier(context))
+
+
+def _call_with_context(
+    fn: Callable[..., Any], data: Any, context: Any, copier: Callable[[Any], Any]
+) -> Any:
+    return fn(data, context=copier(context))
+
+
+def _same(context: Any) -> Any:
+    return context
+
+
+def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any]:
+    """Build the result of a branch that has ended; ``what`` names it in a note on its error."""
+    inner = _inner(branch) if plan.nested else None
+    status = branch.status
+    assert status is not None, "a branch that has not ended has no result"
+    shared = {
+        "name": key,
+        "success": status is Status.SUCCEEDED,
+        "status": status,
+        "reason": branch.reason,
+        "latency_s": branch.ran_s,
+        "queued_s": branch.queued_s,
+        "attempts": 0 if branch.started_at is None else 1,
+    }
+    if inner is not None:
+        return attrs.evolve(inner, **shared)
+    return StepResult(
+        output=branch.value if status is Status.SUCCEEDED else None,
+        error=noted(branch.error, what),
+        feedback=feedback_of(branch),
+        **shared,
+    )
+
+
+def output_of(plan: Plan, branch: Branch) -> Any:
+    """Return what a branch that succeeded hands on."""
+    return branch.value.output if plan.nested else branch.value
+
+
+def feedback_of(branch: Branch) -> str:
+    """Say in a sentence how a branch ended."""
+    if branch.status is Status.SUCCEEDED:
+        return "succeeded"
+    if branch.error is not None and branch.status is Status.FAILED:
+        words = str(branch.error) or "no message"
+        return f"raised {type(branch.error).__name__}: {words:.200}"
+    return f"{branch.status}: {branch.reason}"
+
+
+def noted(error: BaseException | None, what: str) -> BaseException | None:
+    """Return ``error`` with notes: which branch it is from, and what may be the matter."""
+    if error is None or isinstance(error, NestedFailure):
+        return error
+    notes = getattr(error, "__notes__", ())
+    if what not in notes:
+        error.add_note(what)
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ASYNCIO):
+            error.add_note(
+                "this ran without an asyncio loop, on trio or in a thread; "
+                "a branch that needs asyncio runs with loop='asyncio' (run_sync, anabranch run --loop)"
+            )
+    return error
+
+
+def _inner(branch: Branch) -> StepResult[Any] | None:
+    """Return the result of the nested step that the branch was; None if it was cut off."""
+    if isinstance(branch.error, NestedFailure):
+        return branch.error.result
+    result: StepResult[Any] | None = branch.value
+    return result

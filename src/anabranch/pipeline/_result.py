@@ -1,0 +1,247 @@
+"""Tell how a pipeline and its steps ended, in values that people read and programs compare.
+
+The results of branches are built when somebody looks at them: a step of 100,000 branches costs
+no objects that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from anabranch._branch import Branch
+from anabranch._work import Status
+from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFailedError
+
+Out = TypeVar("Out")
+
+_SHOWN = 10  # branches that a repr names; the rest is counted
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class StepResult(Generic[Out]):
+    """Tell how one step, or one branch of a step, ended.
+
+    Attributes:
+        status: ``succeeded``, ``failed``, ``timed_out`` (its own timeout), ``cancelled`` (anything
+            else that stopped it), ``rejected`` (never started) or ``abandoned`` (a thread).
+        output: what it returned; of a parallel step a dict in declared order, where the entry of a
+            failed branch is its StepResult; of ``map_over`` a list in the order of the items.
+        error: what it raised; of a parallel step a group of its branches' errors.
+        feedback: a sentence for people.
+        reason: what stopped it, in words; else empty.
+        latency_s: seconds from its start to its end. queued_s: seconds before its start.
+        cost_usd, token_counts: what was charged; None as long as budgets are not built.
+        branches: key to StepResult, declared order.
+        completion_order: keys in the order in which branches ended.
+        counts: how many branches ended how; the one thing that a streamed step keeps of them.
+    """
+
+    name: str
+    success: bool
+    status: Status
+    output: Out | None = None
+    error: BaseException | None = None
+    feedback: str = ""
+    reason: str = ""
+    attempts: int = 1
+    latency_s: float = 0.0
+    queued_s: float = 0.0
+    cost_usd: float | None = None
+    token_counts: int | None = None
+    branches: Mapping[str, StepResult[Any]] = attrs.field(factory=dict)
+    completion_order: tuple[str, ...] = ()
+    counts: Mapping[str, int] = attrs.field(factory=dict)
+
+    def unwrap(self) -> Out:
+        """Return the output.
+
+        Raises:
+            ExceptionGroup: it did not succeed; the errors are the branches' own.
+        """
+        if self.success:
+            return self.output  # type: ignore[return-value]  # a success has its output
+        raise self.group()
+
+    def group(self) -> ExceptionGroup[Exception]:
+        """Return the errors of a result that did not succeed, as a group."""
+        error = self.error
+        if isinstance(error, ExceptionGroup) and self.branches:
+            return error
+        if not isinstance(error, Exception):
+            error = _stand_in(self)
+        return ExceptionGroup(f"step {self.name!r}: {self.feedback}", [error])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values; errors as their repr."""
+        return {
+            "name": self.name,
+            "success": self.success,
+            "status": str(self.status),
+            "output": _plain(self.output),
+            "error": None if self.error is None else repr(self.error),
+            "feedback": self.feedback,
+            "reason": self.reason,
+            "attempts": self.attempts,
+            "latency_s": self.latency_s,
+            "queued_s": self.queued_s,
+            "cost_usd": self.cost_usd,
+            "token_counts": self.token_counts,
+            "branches": {key: branch.to_dict() for key, branch in self.branches.items()},
+            "completion_order": list(self.completion_order),
+            "counts": dict(self.counts),
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"StepResult {self.name!r}: {_headline(self)}"]
+        keys = list(self.branches)
+        for key in keys[:_SHOWN]:
+            lines.append(f"  {key}: {_headline(self.branches[key])}")
+        if len(keys) > _SHOWN:
+            lines.append(f"  ... and {len(keys) - _SHOWN} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [("", self)] + [(key, self.branches[key]) for key in list(self.branches)[:_SHOWN]]
+        more = len(self.branches) - _SHOWN
+        return _table([(key or self.name, result) for key, result in rows], more)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class PipelineResult(Generic[Out]):
+    """Tell how a pipeline ended.
+
+    Attributes:
+        output: of the last step; None unless every step succeeded.
+        step_history: a StepResult of each step that was begun, in order.
+        context: the run's context after the last step.
+        usage: what was charged; None as long as budgets are not built.
+        duration: seconds.
+    """
+
+    name: str
+    success: bool
+    output: Out | None = None
+    step_history: tuple[StepResult[Any], ...] = ()
+    context: Any = None
+    usage: None = None
+    duration: float = 0.0
+    reason: str = ""
+
+    @property
+    def failed_step(self) -> StepResult[Any] | None:
+        """The step that did not succeed, if there is one."""
+        return next((step for step in self.step_history if not step.success), None)
+
+    @property
+    def feedback(self) -> str:
+        """A sentence for people."""
+        failed = self.failed_step
+        if self.success or failed is None:
+            return self.reason or f"{len(self.step_history)} steps succeeded"
+        return f"step {failed.name!r}: {failed.feedback}"
+
+    def unwrap(self) -> Out:
+        """Return the output.
+
+        Raises:
+            ExceptionGroup: a step did not succeed; the errors are its branches' own.
+        """
+        if self.success:
+            return self.output  # type: ignore[return-value]  # a success has its output
+        failed = self.failed_step
+        if failed is not None:
+            raise failed.group()
+        raise ExceptionGroup(f"pipeline {self.name!r}", [BranchTimedOutError(self.reason)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values; errors as their repr."""
+        return {
+            "name": self.name,
+            "success": self.success,
+            "output": _plain(self.output),
+            "step_history": [step.to_dict() for step in self.step_history],
+            "context": _plain(self.context),
+            "usage": self.usage,
+            "duration": self.duration,
+            "reason": self.reason,
+        }
+
+    def __repr__(self) -> str:
+        how = "succeeded" if self.success else "failed"
+        reason = f" ({self.reason})" if self.reason else ""
+        lines = [f"PipelineResult {self.name!r}: {how} in {self.duration:.3g} s{reason}"]
+        lines += [f"  {step.name}: {_headline(step)}" for step in self.step_history]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return _table([(step.name, step) for step in self.step_history], 0)
+
+
+class Branches(Mapping[str, StepResult[Any]]):
+    """Show the branches of a step as results, each built when it is first asked for."""
+
+    __slots__ = ("_branches", "_built", "_of")
+
+    def __init__(
+        self, branches: Mapping[str, Branch], of: Callable[[str, Branch], StepResult[Any]]
+    ) -> None:
+        self._branches = branches
+        self._built: dict[str, StepResult[Any]] = {}
+        self._of = of
+
+    def __getitem__(self, key: str) -> StepResult[Any]:
+        result = self._built.get(key)
+        if result is None:
+            result = self._built[key] = self._of(key, self._branches[key])
+        return result
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._branches)
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} branches: {', '.join(list(self._branches)[:_SHOWN])}>"
+
+
+def _stand_in(result: StepResult[Any]) -> Exception:
+    """Make the error for a result that has none of its own."""
+    words = result.reason or result.feedback
+    if result.status is Status.TIMED_OUT:
+        return BranchTimedOutError(words)
+    if result.status in (Status.CANCELLED, Status.REJECTED, Status.ABANDONED):
+        return BranchCancelledError(words)
+    return StepFailedError(words)
+
+
+def _headline(result: StepResult[Any]) -> str:
+    words = f"{result.status} in {result.latency_s:.3g} s"
+    why = result.reason or ("" if result.success else result.feedback)
+    return f"{words} ({why})" if why else words
+
+
+def _table(rows: list[tuple[str, StepResult[Any]]], more: int) -> str:
+    cells = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{result.status}</td>"
+        f"<td>{result.latency_s:.3g} s</td><td>{html.escape(result.feedback)}</td></tr>"
+        for name, result in rows
+    )
+    rest = f"<tr><td colspan=4>... and {more} more</td></tr>" if more > 0 else ""
+    head = "<tr><th>name</th><th>status</th><th>time</th><th></th></tr>"
+    return f"<table>{head}{cells}{rest}</table>"
+
+
+def _plain(value: Any) -> Any:
+    """Turn results inside an output into plain values; leave the user's own as they are."""
+    if isinstance(value, (StepResult, PipelineResult)):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
