@@ -1,6 +1,6 @@
 """Give anyio's things on asyncio the names that trio gives its own.
 
-Above this file nobody knows which loop runs: ``_runtime.current()`` returns this module or trio itself.
+Above this file nobody knows which loop runs: ``_runtime.current()`` returns this module or trio.
 The one file of the engine that may import asyncio.
 """
 
@@ -91,6 +91,12 @@ def _current_task() -> _Task:
     return _Task(task)
 
 
+def native_cancels() -> int:
+    """Count the ``Task.cancel()`` that the current task has not taken back."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 def absorb_native_cancel() -> bool:
     """Take back a ``Task.cancel()`` that hit this task alone; False when a scope is behind it.
 
@@ -144,15 +150,15 @@ async def _run_sync(
             future.set_exception(error)
 
     start_thread_soon(call, deliver)
-    if abandon_on_cancel:
-        return await future
-    with CancelScope(shield=True):
-        return await future
+    with CancelScope(shield=not abandon_on_cancel):
+        await future
+    return future.result()
 
 
 lowlevel = SimpleNamespace(
     RunVar=anyio.lowlevel.RunVar,
     checkpoint=anyio.lowlevel.checkpoint,
+    checkpoint_if_cancelled=anyio.lowlevel.checkpoint_if_cancelled,
     current_clock=lambda: _Clock(asyncio.get_running_loop()),
     current_task=_current_task,
     current_trio_token=lambda: _LoopToken(asyncio.get_running_loop()),

@@ -14,11 +14,15 @@ from typing import Any
 
 @types.coroutine
 def step_in(
-    context: Context, coroutine: Coroutine[Any, Any, Any], suspended: Callable[[], None]
+    context: Context,
+    coroutine: Coroutine[Any, Any, Any],
+    suspended: Callable[[], None],
+    interrupted: Callable[[], None],
 ) -> Generator[Any, Any, Any]:
     """Await ``coroutine`` with ``context`` as its context.
 
-    ``suspended`` is called when, and only when, the coroutine suspends for the first time.
+    ``suspended`` is called when, and only when, the coroutine suspends for the first time;
+    ``interrupted`` whenever something is thrown into it, as a cancellation is.
     """
     run = context.run
     send = coroutine.send
@@ -32,6 +36,7 @@ def step_in(
                 run(coroutine.close)
                 raise
             except BaseException as error:
+                interrupted()
                 trap = run(coroutine.throw, error)
             else:
                 trap = run(send, sent)

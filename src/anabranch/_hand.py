@@ -17,7 +17,7 @@ from typing import Any
 from anabranch._attempt import step_in
 from anabranch._branch import ASYNC, THREAD, Branch
 from anabranch._ledger import SLICE_S, Ledger
-from anabranch._runtime import absorb_native_cancel
+from anabranch._runtime import absorb_native_cancel, native_cancels
 from anabranch._thread_hand import ThreadHand
 from anabranch._token import Held, holding, take, take_nowait
 from anabranch._work import Status
@@ -29,23 +29,25 @@ class Hand:
     """Hold tokens, and run branches until the queue is empty or somebody else comes first."""
 
     __slots__ = (
-        "_base",
+        "_cancels",
         "_fresh",
+        "_guest",
         "_leases",
-        "_own_task",
+        "_origin",
         "_scope",
         "_slept",
         "_succeed",
         "_thread",
+        "_unproven",
         "_used_up",
         "branch",
         "held",
         "ledger",
     )
 
-    def __init__(self, ledger: Ledger, held: Held, *, own_task: bool = True) -> None:
+    def __init__(self, ledger: Ledger, held: Held, *, guest: bool = False) -> None:
         self.ledger = ledger
-        self._own_task = own_task  # else it works in the task that opened the scheduler
+        self._guest = guest  # it works in the task that opened the scheduler
         self.held = held
         self.branch: Branch | None = None  # begun, and not recorded
         self._thread: ThreadHand | None = None  # the one at work, or the one that was abandoned
@@ -55,21 +57,27 @@ class Hand:
         self._slept = False  # the branch has suspended, so the loop went round
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
+        self._unproven = True  # it has not run a branch yet
+        self._cancels = native_cancels() if guest else 0  # how often the host was cancelled before
         ledger.fresh += 1
         ledger.hands.add(self)
-        self._base: Context = ledger.context.copy()
-        self._base.run(holding.set, held)
+        self._origin: Context = ledger.context.copy()
+        self._origin.run(holding.set, held)
 
     async def run(self) -> None:
         """Work until there is nothing left to do, then give the tokens back."""
         ledger = self.ledger
         try:
             while await (self._lease() if self._leases else self._work()):
-                pass
+                await self._pass_on_cancel()
         except BaseException as error:
-            if self.branch is not None:  # recorded, and on its way
-                self._record(self.branch, _errors_in(error, ledger.runtime.Cancelled))
-            raise
+            if self.branch is None:
+                raise
+            passes, stays = _parted(error)  # recorded, and on its way
+            self._record(self.branch, stays, passes)
+            if passes is error or passes is None:
+                raise
+            raise passes from None
         finally:
             self._no_longer_fresh()
             ledger.hands.discard(self)
@@ -93,6 +101,17 @@ class Hand:
         if ledger.room:
             ledger.grow_in_step()
 
+    def interrupted(self) -> None:
+        """Hear that something was thrown into the branch: most likely a cancellation."""
+        self._used_up = True
+
+    async def _pass_on_cancel(self) -> None:
+        """Begin no further branch where the last one kept a cancellation from outside to itself."""
+        self._used_up = False
+        await self.ledger.runtime.lowlevel.checkpoint_if_cancelled()
+        if self._guest and native_cancels() > self._cancels:
+            raise self.ledger.runtime.Cancelled
+
     def cancel(self, reason: str) -> bool:
         """Cancel the branch that runs now; False when there is none."""
         branch = self.branch
@@ -100,7 +119,9 @@ class Hand:
             branch = self._thread.branch
             if branch is None or not self._thread.cancel(branch, reason):
                 return False
-        if branch is None or branch.reason and self._used_up:
+        if branch is None or (branch.reason and self._used_up):
+            return False
+        if self._scope is None:  # opened so that single branches cannot be cancelled
             return False
         branch.reason = reason
         self._used_up = True
@@ -115,7 +136,6 @@ class Hand:
         """Work under one cancel scope; True when a fresh one should follow it."""
         ledger = self.ledger
         again, left = True, None
-        self._used_up = False
         self._scope = scope = ledger.runtime.CancelScope()
         try:
             with scope:
@@ -123,7 +143,7 @@ class Hand:
         except Exception as error:  # what the scope left of a group after it took its own
             left = error
         except ledger.runtime.Cancelled:
-            if not self._own_task or self.branch is None or not absorb_native_cancel():
+            if self._guest or self.branch is None or not absorb_native_cancel():
                 raise
             self.branch.reason = "its own task was cancelled"
         if self.branch is not None:
@@ -131,16 +151,17 @@ class Hand:
         elif left is not None:
             raise left  # no branch's: ours
         if self._thread is not None:
+            ledger.shared = True  # the thread gives the tokens back some time, so wait in line
             self._succeed = True
             return False
         return again
 
     async def _work(self) -> bool:
         """Run branches; True when the scope is used up, False when the hand should end."""
-        ledger, held, base = self.ledger, self.held, self._base
+        ledger, held, origin = self.ledger, self.held, self._origin
         clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
-        suspended, pace = self.suspended, ledger.pace
-        task = ledger.runtime.lowlevel.current_task() if self._own_task else _Nameless()
+        suspended, interrupted, pace = self.suspended, self.interrupted, ledger.pace
+        nameplate: Any = _Nameplate() if self._guest else ledger.runtime.lowlevel.current_task()
         now = clock()
         while True:
             if held.missing or (ledger.shared and self._must_make_way(now)):
@@ -156,7 +177,7 @@ class Hand:
                 return True
             self.branch = branch
             self._slept = False
-            task.name = branch.key
+            nameplate.name = branch.key
             started = now
             if branch.kind == ASYNC and branch.timeout is None:
                 branch.started_at = now
@@ -164,12 +185,15 @@ class Hand:
                     ledger.started(branch)
                 context = branch.context
                 if context is None:
-                    context = base.copy()
+                    context = origin.copy()
                 else:
                     context.run(holding.set, held)
                 try:
                     branch.value = await step_in(
-                        context, context.run(branch.fn, *branch.args, **branch.kwargs), suspended
+                        context,
+                        context.run(branch.fn, *branch.args, **branch.kwargs),
+                        suspended,
+                        interrupted,
                     )
                 except Exception as error:
                     self._failed(branch, error)
@@ -189,27 +213,27 @@ class Hand:
             if self._used_up:
                 return True
             if self._slept:
-                if started > pace.tick:  # nobody has noticed since that the loop went round
-                    pace.tick = now
-            elif now - pace.tick >= SLICE_S:
+                if started > host.tick:  # nobody has noticed since that the loop went round
+                    host.tick = now
+            elif now - host.tick >= SLICE_S:
                 if ledger.yielding:  # one hand is enough for branches that do not suspend
                     return False
                 now = await self._yield(now)
 
     async def _run_other(self, branch: Branch, now: float) -> Branch | None:
-        """Run what is not a plain case of the hot loop; return the branch that is to be recorded."""
+        """Run what is no plain case of the hot loop; return the branch that is to be recorded."""
         if branch.kind == THREAD:
             return await self._run_thread(branch)
         branch.started_at = now
         self.ledger.started(branch)
-        context = branch.context or self._base.copy()
+        context = self._origin.copy() if branch.context is None else branch.context
         context.run(holding.set, self.held)
         if branch.timeout is not None:
             self._scope.deadline = now + branch.timeout
         try:
             value = context.run(branch.fn, *branch.args, **branch.kwargs)
             if branch.kind == ASYNC or type(value) is CoroutineType:
-                value = await step_in(context, value, self.suspended)
+                value = await step_in(context, value, self.suspended, self.interrupted)
         except Exception as error:
             self._failed(branch, error)
         else:
@@ -222,7 +246,7 @@ class Hand:
         """Run a plain function, and those behind it in the queue, in a thread."""
         ledger = self.ledger
         runtime = ledger.runtime
-        lane = io_lane(runtime)
+        lane = io_lane(ledger.host)
         if ledger.loop is None:
             ledger.loop = runtime.lowlevel.current_trio_token()
         self.suspended()  # it will: others may start
@@ -233,12 +257,12 @@ class Hand:
         ledger.started(branch)
         if branch.timeout is not None:
             self._scope.deadline = branch.started_at + branch.timeout
-        thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._base, lane)
+        thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._origin, lane)
         try:
             await runtime.to_thread.run_sync(
                 thread.run, abandon_on_cancel=branch.on_cancel == "abandon", limiter=lane.unbounded
             )
-        except runtime.Cancelled:
+        except BaseException:  # a cancellation, or an exit which the function raised
             thread.abandon()
             raise
         finally:
@@ -254,13 +278,14 @@ class Hand:
         branch = thread.branch
         if branch is not None and thread.left is not None:
             context, coroutine = thread.left
+            context.run(holding.set, self.held)
             try:
-                value = await step_in(context, coroutine, self.suspended)
+                value = await step_in(context, coroutine, self.suspended, self.interrupted)
             except Exception as error:
                 self._failed(branch, error)
             else:
                 branch.value = value
-            branch.status = Status.SUCCEEDED
+                branch.status = Status.SUCCEEDED
         self._end_deadline(first)
         return branch
 
@@ -275,6 +300,9 @@ class Hand:
         if self.held.exceeds():
             ledger.note_limits()
             return True
+        if self._unproven:  # else two who wait for each other could make way for ever
+            self._unproven = False
+            return False
         if now < ledger.look_at:
             return False
         ledger.look_at = now + SLICE_S
@@ -290,8 +318,8 @@ class Hand:
         finally:
             ledger.yielding = False
         after = ledger.clock()
-        if now >= ledger.pace.tick:
-            ledger.pace.tick = after
+        if now >= ledger.host.tick:
+            ledger.host.tick = after
         return after
 
     def _no_longer_fresh(self) -> None:
@@ -300,7 +328,7 @@ class Hand:
             self.ledger.fresh -= 1
 
     def _failed(self, branch: Branch, error: Exception | None) -> None:
-        """Set how a branch ended that did not succeed; a cancellation behind an error comes first."""
+        """Set how a branch ended that did not succeed; a cancellation comes before its error."""
         branch.error = error
         if branch.reason:
             branch.status = Status.CANCELLED
@@ -311,7 +339,7 @@ class Hand:
                 f"branch {branch.key!r} did not end in {branch.timeout:g} s; "
                 f"a larger timeout= of the branch, or None, lifts it"
             )
-        elif error is not None and not self.ledger.ends_early():
+        elif error is not None and not self._ends_early():
             branch.status = Status.FAILED
         else:
             branch.status = Status.CANCELLED
@@ -320,23 +348,39 @@ class Hand:
         if thread is not None and thread.abandoned:
             branch.status = Status.ABANDONED
 
-    def _record(self, branch: Branch, error: Exception | None) -> None:
-        """Record a branch whose cancellation took the hot loop with it."""
+    def _ends_early(self) -> bool:
+        """Tell whether a branch that raises now does so because everything is being cancelled."""
+        if self.ledger.ends_early():
+            return True
+        if not self._used_up:
+            return False
+        if self._guest and native_cancels() > self._cancels:
+            return True
+        return self.ledger.runtime.current_effective_deadline() == -math.inf
+
+    def _record(
+        self, branch: Branch, error: Exception | None, passes: BaseException | None = None
+    ) -> None:
+        """Record a branch whose end took the hot loop with it: its cancellation, or an exit."""
         self.branch = None
+        if isinstance(passes, (KeyboardInterrupt, SystemExit)):
+            branch.error = passes
+            self.ledger.end(branch, Status.FAILED)
+            return
         self._failed(branch, error)
         assert branch.status is not None
         self.ledger.end(branch, branch.status, branch.reason)
 
 
-class _Nameless:
+class _Nameplate:
     """Take the names of branches in place of a task that is the host's."""
 
     __slots__ = ("name",)
 
 
-def _errors_in(error: BaseException, cancelled: type[BaseException]) -> Exception | None:
-    """Return the errors of what stopped a branch, without the cancellation they came with."""
+def _parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:
+    """Part what stopped a branch: what goes on (a cancellation, an exit), and its errors."""
     if isinstance(error, BaseExceptionGroup):
-        rest = error.split(cancelled)[1]
-        return rest if isinstance(rest, Exception) else None
-    return error if isinstance(error, Exception) else None
+        passes, stays = error.split(lambda each: not isinstance(each, (Exception, BaseExceptionGroup)))
+        return passes, stays if isinstance(stays, Exception) else None
+    return (None, error) if isinstance(error, Exception) else (error, None)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
 from anabranch._branch import Branch
+from anabranch._host import Host
 from anabranch._observers import Delivery
 from anabranch._queue import Queue
-from anabranch._runtime import Runtime
 from anabranch._token import Held
 from anabranch._work import Status
 from anabranch.abc import Limiter
@@ -24,37 +24,12 @@ from anabranch.events import BranchFinished, BranchStarted, Event, LimitChanged
 
 SLICE_S = 0.001  # between two looks at who else waits, and the longest run without a checkpoint
 
-_paces: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
-
-
-class Pace:
-    """Know when one loop last went round, as far as all hands on it can tell."""
-
-    __slots__ = ("tick",)
-
-    def __init__(self) -> None:
-        self.tick = -math.inf
-
-
-def pace_of(runtime: Runtime) -> Pace:
-    """Return the pace of the running loop; made when it is first asked for."""
-    var = _paces.get(id(runtime))
-    if var is None:
-        var = _paces[id(runtime)] = runtime.lowlevel.RunVar("anabranch_pace")
-    try:
-        pace: Pace = var.get()
-    except LookupError:
-        pace = Pace()
-        var.set(pace)
-    return pace
-
-
 class Ledger:
     """Share one scheduler's state with its hands; plain attributes, for the hot loop."""
 
     def __init__(
         self,
-        runtime: Runtime,
+        host: Host,
         limiters: Sequence[Limiter],
         context: Context,
         parent: Held | None,
@@ -64,17 +39,19 @@ class Ledger:
         timeout: float | None = None,
         leases: bool = True,
     ) -> None:
-        self.runtime = runtime
+        self.host = host
+        self.runtime = host.runtime
         self.limiters = limiters
         self.context = context
         self.parent = parent
         self.delivery = delivery
         self.step = step
         self.timeout = timeout
-        self.clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
+        self.clock: Callable[[], float] = host.clock
         self.queue = Queue()
         self.lock = threading.Lock()
         self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
+        self.counts: Counter[str] = Counter()  # of those that are not kept, by status
         self.read = 0  # how many have been read, and are gone
         self.from_threads: deque[Branch] = deque()
         self.settling = False  # the loop has been asked to publish them
@@ -91,8 +68,7 @@ class Ledger:
         self.yielding = False  # a hand is at a checkpoint between two branches
         self.parked: Held | None = None  # with what the dispatcher waits for its tokens
         self.shared = False  # others may use one of the limiters, or move it
-        self.pace = pace_of(runtime)
-        self.look_at = self.clock()  # when to look again who else waits
+        self.look_at = -math.inf  # when to look again who else waits
         self.totals = [limiter.total_tokens for limiter in limiters]
         self.listening = delivery is not None
         # Set by the scheduler, which is above:

@@ -78,4 +78,6 @@ class Delivery:
         except Exception:
             if not self._reported:
                 self._reported = True
-                log.exception("the observer %r raised; its later errors are not logged", self._observer)
+                log.exception(
+                    "the observer %r raised; its later errors are not logged", self._observer
+                )

@@ -2,7 +2,7 @@
 
 A level for each priority in use, each a deque: threads may pop while the loop pushes,
 because appending to a deque and popping from it are atomic.
-A branch that was cancelled while queued stays until it is popped, and is then passed over.
+A branch that was cancelled while queued is passed over, and forgotten with the next ``prune``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ class Queue:
     def waiting(self) -> list[Branch]:
         """List the branches that have not ended, in the order in which they would start."""
         return [branch for level in self._order for branch in list(level) if branch.status is None]
+
+    def prune(self) -> None:
+        """Forget the branches that have ended; whoever pops in a thread must be kept out."""
+        for level in self._order:
+            alive = [branch for branch in level if branch.status is None]
+            level.clear()
+            level.extend(alive)
 
     def _add_level(self, priority: int) -> deque[Branch]:
         level = self._levels[priority] = deque()

@@ -76,6 +76,15 @@ def current() -> Runtime:
     )
 
 
+def native_cancels() -> int:
+    """Count the native cancellations (asyncio's ``Task.cancel``) that the current task has."""
+    if on_trio():
+        return 0
+    from anabranch import _anyio
+
+    return _anyio.native_cancels()
+
+
 def absorb_native_cancel() -> bool:
     """Take back a native cancellation of the current task that no scope stands behind.
 

@@ -1,9 +1,6 @@
 """Decide which branch runs next, which is cancelled, and how it ended.
 
 Take the token first, choose the branch second: a queued branch is an entry in a queue, not a task.
-When tokens are in hand a task is started, a hand, which pops the most urgent branch of that moment.
-Hands start hands: whenever a branch suspends while tokens are free, two more.
-When no token is free a transient task, the dispatcher, waits in line for one.
 """
 
 from __future__ import annotations
@@ -11,16 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextvars import copy_context
-from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from anabranch import _runtime
 from anabranch._branch import Branch, branch_of
+from anabranch._dispatch import Dispatcher
 from anabranch._feed import Accept, Feeds
 from anabranch._glob import Which, matcher
 from anabranch._hand import Hand
 from anabranch._ledger import Ledger
+from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
 from anabranch._outcomes import Outcomes
 from anabranch._token import Held, Loan, holding, take, take_nowait
@@ -87,8 +85,10 @@ class Scheduler:
         reads: bool = True,
         leases: bool = True,
         live: Live | None = None,
+        keeps: bool = True,
     ) -> None:
         self._live = live
+        self._keeps = keeps  # whether ended branches are kept, or only counted
         self._limits = limits
         self._delivery = delivery
         self._own_delivery = own_delivery
@@ -102,15 +102,16 @@ class Scheduler:
         self._feeds: Feeds | None = None  # made when it is first fed
         self._state = "new"
 
-    async def __aenter__(self) -> Scheduler:
+    async def __aenter__(self) -> Self:
         if self._state != "new":
             raise SchedulerClosedError("this scheduler was opened before; open another one")
-        runtime = _runtime.current()
+        host = self._host or current_host()
+        runtime = host.runtime
         limiters, private = _limiters_of(self._limits, runtime)
         # Children's tokens come from here: what the calling branch holds of them is lent.
-        self._loan = Loan([*limiters, *_io_limiters(runtime)], runtime)
+        self._loan = Loan(limiters, host) if holding.get() is not None else None
         self.ledger = ledger = Ledger(
-            runtime,
+            host,
             limiters,
             copy_context(),
             holding.get(),
@@ -120,18 +121,18 @@ class Scheduler:
             leases=self._leases,
         )
         ledger.shared = len(private) < len(limiters)
-        ledger.grow = self._grow
         if self._reads:
             self.outcomes = Outcomes(ledger, self._idle, self.more_wanted)
             ledger.on_end = self._ended
             ledger.listening = True
         if self._live is not None:
-            ledger.on_end = partial(self._live.ended, self)
+            ledger.on_end = self._followed
             ledger.listening = True
             self._live.opened(self)
         self._runtime = runtime
-        self._nursery_block = _Alone(runtime) if self._alone else runtime.open_nursery()
+        self._nursery_block = Alone(runtime) if self._alone else runtime.open_nursery()
         self._nursery = await self._nursery_block.__aenter__()
+        self._dispatcher = Dispatcher(ledger, self._nursery)
         if self._timeout is not None:
             ledger.deadline = ledger.clock() + self._timeout
             self._nursery.cancel_scope.deadline = ledger.deadline
@@ -148,11 +149,13 @@ class Scheduler:
         if self._feeds is not None and self._reads:
             self.outcomes.nobody_reads = True
             self._feeds.reader_moved()
-            self._resume()
-        if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+            self._dispatcher.resume()
+        if is_cancelled(error, self._runtime):
+            self.ledger.stopped = self.ledger.why_cancelled()
+        elif error is not None:
             self.stop(f"the block raised {error!r:.200}")
         try:
-            swallowed = await self._wait(kind, error, traceback)
+            swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:
             self._close()
             self._loan.take_back_nowait()
@@ -169,7 +172,9 @@ class Scheduler:
     @property
     def limiter(self) -> Limiter:
         """The limiter whose tokens branches take; its ``total_tokens`` may be set at any time."""
-        self.ledger.shared = True  # from now on it may move, so a dispatcher waits in line
+        if not self.ledger.shared:
+            self.ledger.shared = True  # from now on it may move, so a dispatcher waits in line
+            self._dispatcher.resume()
         return self.ledger.limiters[0]
 
     def submit(self, job: Job) -> None:
@@ -193,15 +198,16 @@ class Scheduler:
         self._check_open()
         if self._feeds is None:
             self._feeds = Feeds(self.ledger.runtime, self._may_pull, self._feed_failed)
+            self._dispatcher.feeds = self._feeds
             self.ledger.pull = self._pull
         if isinstance(elements, AsyncIterable):
             self._feeds.add_async()
             self._nursery.start_soon(
-                self._feeds.run_async, elements, accept, self._token_is_free, self._push
+                self._feeds.run_async, elements, accept, self._dispatcher.token_is_free, self._push
             )
         elif isinstance(elements, Iterable):
             self._feeds.add(elements, accept)
-            self._resume()
+            self._dispatcher.resume()
         else:
             raise ConfigurationError(
                 f"feed: {elements!r:.80} ({type(elements).__name__}) is not iterable; "
@@ -219,6 +225,7 @@ class Scheduler:
             queued = [branch for branch in ledger.queue.waiting() if chosen(branch.key)]
             for branch in queued:
                 ledger.end(branch, Status.CANCELLED, reason)
+            ledger.queue.prune()
         ledger.unpark()
         running = 0
         for hand in list(ledger.hands):
@@ -247,7 +254,7 @@ class Scheduler:
             held = Held(ledger.limiters, ledger.parent)
             if not take_nowait(ledger.limiters, ledger.runtime, held):
                 await take(ledger.limiters, ledger.runtime, held)
-            await Hand(ledger, held, own_task=False).run()
+            await Hand(ledger, held, guest=True).run()
 
     def _accept_all(self, branches: list[Branch]) -> None:
         ledger = self.ledger
@@ -272,7 +279,9 @@ class Scheduler:
 
     def _check_open(self) -> None:
         if self._state not in ("open", "leaving") or self.ledger.stopped:
-            why = self.ledger.stopped if self._state in ("open", "leaving") else "its block was left"
+            why = (
+                self.ledger.stopped if self._state in ("open", "leaving") else "its block was left"
+            )
             if self._state == "new":
                 why = "its block was not entered yet"
             raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")
@@ -283,8 +292,7 @@ class Scheduler:
         ledger.queue.push(branch)
         if ledger.delivery is not None:
             ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
-        if not ledger.fresh:
-            self._grow(1)
+        self._dispatcher.resume()
 
     def _pull(self) -> Branch | None:
         """Pull one branch from what is fed, for a hand with nothing queued."""
@@ -314,12 +322,7 @@ class Scheduler:
         if self._feeds and self._state != "closed":
             self._feeds.reader_moved()
             if not self.ledger.queue:
-                self._resume()
-
-    def _resume(self) -> None:
-        """Start a hand for what is queued or fed, unless one is about to look."""
-        if not self.ledger.fresh:
-            self._grow(1)
+                self._dispatcher.resume()
 
     def _feed_failed(self) -> None:
         assert self._feeds is not None
@@ -334,69 +337,17 @@ class Scheduler:
         self.outcomes.fed_unread += branch.fed
         self.outcomes.wake()
 
-    def _wants_hands(self) -> bool:
-        ledger = self.ledger
-        if ledger.stopped:
-            return False
-        if len(ledger.queue) > ledger.fresh:
-            return True
-        return self._feeds is not None and self._feeds.has_plain()
-
-    def _grow(self, count: float) -> None:
-        """Start up to ``count`` hands, as far as there is work and tokens are free."""
-        ledger = self.ledger
-        while count > 0 and self._wants_hands():
-            held = Held(ledger.limiters, ledger.parent)
-            if not take_nowait(ledger.limiters, self._runtime, held):
-                ledger.room = False
-                if ledger.shared and ledger.dispatching is None:
-                    ledger.dispatching = self._runtime.CancelScope()
-                    self._nursery.start_soon(self._dispatch)
-                return
-            self._nursery.start_soon(Hand(ledger, held).run)
-            count -= 1
-
-    async def _dispatch(self) -> None:
-        """Wait in line for tokens while there is work, and start hands with them."""
-        ledger = self.ledger
-        try:
-            with ledger.dispatching:
-                while self._wants_hands():
-                    held = ledger.parked = Held(ledger.limiters, ledger.parent)
-                    await take(ledger.limiters, self._runtime, held)
-                    ledger.parked = None
-                    self._nursery.start_soon(Hand(ledger, held).run)
-                    ledger.room = True
-                    self._grow(math.inf)
-        finally:
-            ledger.parked = None
-            ledger.dispatching = None
-
-    async def _token_is_free(self) -> None:
-        """Wait until a token could be taken."""
-        held = Held(self.ledger.limiters)
-        if not take_nowait(held.limiters, self._runtime, held):
-            await take(held.limiters, self._runtime, held)
-        held.give_back()
-
-    async def _wait(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        """Leave the nursery: every branch has ended afterwards."""
-        cancelled = isinstance(error, (self._runtime.Cancelled, BaseExceptionGroup))
-        try:
-            if error is not None and not cancelled:
-                await self._nursery_block.__aexit__(None, None, None)
-                return False
-            return bool(await self._nursery_block.__aexit__(kind, error, traceback))
-        except BaseExceptionGroup as group:
-            alone = _alone(group)
-            if alone is None:
-                raise
-            raise alone from None
+    def _followed(self, branch: Branch) -> None:
+        """Hand a branch that has ended to whoever follows the run; only count it if asked to."""
+        assert self._live is not None
+        if self._reads:
+            self._ended(branch)
+        self._live.ended(self, branch)
+        if not self._keeps:
+            ledger = self.ledger
+            ledger.ended.pop()
+            ledger.read += 1
+            ledger.counts[str(branch.status)] += 1
 
     def _record_queued(self, reason: str) -> None:
         ledger = self.ledger
@@ -406,14 +357,14 @@ class Scheduler:
             with ledger.lock:
                 for branch in ledger.queue.waiting():
                     ledger.end(branch, Status.CANCELLED, reason)
+                ledger.queue.prune()
 
     def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
         ledger.settle()
         ledger.cut_off = bool(ledger.queue) or self._nursery.cancel_scope.cancelled_caught
-        if ledger.queue:
-            self._record_queued(ledger.why_cancelled())
+        self._record_queued(ledger.why_cancelled())
         self._state = "closed"
         if self._live is not None:
             self._live.closed(self)
@@ -421,23 +372,6 @@ class Scheduler:
             self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:
             self._delivery.close()
-
-
-class _Alone:
-    """Stand in for a nursery where the calling task is the only hand: a cancel scope."""
-
-    def __init__(self, runtime: _runtime.Runtime) -> None:
-        self.cancel_scope = runtime.CancelScope()
-
-    async def __aenter__(self) -> _Alone:
-        self.cancel_scope.__enter__()
-        return self
-
-    async def __aexit__(self, *error: Any) -> bool:
-        return bool(self.cancel_scope.__exit__(*error))
-
-    def start_soon(self, fn: Any, *args: Any) -> None:
-        raise AssertionError("one branch needs one hand")
 
 
 def _limiters_of(
@@ -459,18 +393,3 @@ def _limiters_of(
 def _io_limiters(runtime: _runtime.Runtime) -> list[Limiter]:
     """Return the io lane's limiter, if the calling branch may hold a token of it."""
     return [io_lane(runtime).limiter] if holding.get() is not None else []
-
-
-def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return the one interrupt or exit that a group stands for, for the host to see as itself."""
-    leaves = list(_leaves(group))
-    exits = [leaf for leaf in leaves if isinstance(leaf, (KeyboardInterrupt, SystemExit))]
-    return exits[0] if exits and len(exits) == len(leaves) else None
-
-
-def _leaves(error: BaseException) -> Iterable[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

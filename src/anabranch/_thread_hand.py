@@ -32,7 +32,7 @@ class ThreadHand:
     """Share one thread's state between it and the loop; ``_lock`` guards who owns the branch."""
 
     def __init__(
-        self, ledger: Ledger, branch: Branch, tokens: list[Held], base: Context, lane: IoLane
+        self, ledger: Ledger, branch: Branch, tokens: list[Held], origin: Context, lane: IoLane
     ) -> None:
         self.branch: Branch | None = branch  # begun in the thread, and not recorded
         self.stop = False  # begin no further job
@@ -40,9 +40,10 @@ class ThreadHand:
         self.left: tuple[Context, Any] | None = None  # a coroutine, and where to await it
         self._ledger = ledger
         self._tokens = tokens
-        self._base = base
+        self._origin = origin
         self._lane = lane
         self._lock = threading.Lock()
+        self._begun = False
         self._done = False
         self._look_at = 0.0
 
@@ -51,30 +52,38 @@ class ThreadHand:
 
         ``branch`` is still to be recorded after one that left a coroutine, or when this raises.
         """
-        branch = self.branch
+        with self._lock:
+            if self._done:  # cancelled before the thread was there
+                return
+            self._begun = True
+            branch = self.branch
         try:
             while branch is not None:
-                context = branch.context or self._base.copy()
+                context = self._origin.copy() if branch.context is None else branch.context
                 context.run(holding.set, self._tokens[-1])
                 value, error = None, None
                 try:
                     value = context.run(branch.fn, *branch.args, **branch.kwargs)
                 except Exception as raised:
                     error = raised
-                if type(value) is CoroutineType and not self.abandoned:
-                    self.left = (context, value)
+                if type(value) is CoroutineType:
+                    self._leave(context, value)
                     break
                 branch = self._next(branch, value, error)
         finally:
             self._finish()
 
     def abandon(self) -> bool:
-        """Leave the thread to itself, from the loop; False when it has ended.
+        """Leave the thread to itself, from the loop; False when it has ended, or never began.
 
         Its tokens are then the thread's to give back.
         """
         with self._lock:
-            if self._done or self.branch is None:
+            if self.left is not None:
+                self.left[1].close()  # nobody will await it
+                self.left = None
+            if self._done or self.branch is None or not self._begun:
+                self._done = True
                 return False
             self.abandoned = True
             self._lane.abandoned.add(self.branch.key)
@@ -88,6 +97,15 @@ class ThreadHand:
             self.stop = True
             branch.reason = reason
             return True
+
+    def _leave(self, context: Context, coroutine: Any) -> None:
+        """Leave a coroutine for the loop to await, unless the branch was given up."""
+        with self._lock:
+            if self.abandoned:
+                coroutine.close()
+            else:
+                self.left = (context, coroutine)
+                self._done = True
 
     def _next(self, branch: Branch, value: Any, error: Exception | None) -> Branch | None:
         """Record how ``branch`` ended and choose the next one, in the thread."""
@@ -108,10 +126,14 @@ class ThreadHand:
 
     def _choose(self, last: Branch, now: float) -> Branch | None:
         ledger = self._ledger
-        if ledger.stopped or now >= ledger.deadline or any(t.exceeds() for t in self._tokens):
+        if last.on_cancel == "wait":  # an outer cancellation is seen by the hand only, between two
+            return None
+        if ledger.stopped or now >= ledger.deadline:
+            return None
+        if any(held.missing or held.exceeds() for held in self._tokens):
             return None
         self._look_at = self._look_at or now + SLICE_S
-        if ledger.shared and now >= self._look_at:
+        if now >= self._look_at and (ledger.shared or self._lane_is_full()):
             return None
         with ledger.lock:
             branch = ledger.queue.pop()
@@ -125,6 +147,11 @@ class ThreadHand:
         if ledger.delivery is not None:
             ledger.started(branch)
         return branch
+
+    def _lane_is_full(self) -> bool:
+        """Tell whether others may wait for a thread of the lane."""
+        limiter = self._lane.limiter
+        return limiter.borrowed_tokens >= limiter.total_tokens
 
     def _wake_loop(self) -> None:
         """Have the loop publish what ended; one call for all that ended since the last."""

@@ -20,7 +20,7 @@ import anyio
 from anabranch._runtime import Runtime
 from anabranch.abc import Limiter
 
-holding: ContextVar["Held | None"] = ContextVar("anabranch_holding", default=None)
+holding: ContextVar[Held | None] = ContextVar("anabranch_holding", default=None)
 
 
 class Held:
@@ -136,7 +136,7 @@ class Loan:
             held.missing.difference_update(limiters)
 
     def take_back_nowait(self) -> None:
-        """Take back what is free now: for a block that is left by an exception, which cannot wait."""
+        """Take back what is free now: a block that is left by an exception cannot wait."""
         for held, limiter in self._lent:
             if held.reclaim(limiter) and take_nowait([limiter], self._runtime, held):
                 held.missing.discard(limiter)

@@ -90,21 +90,22 @@ def name_of(fn: object) -> str:
 
 def _bare(fn: object) -> object:
     """Look through partials and at ``__call__``, as far as the function that will run."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    if not (inspect.isroutine(fn) or inspect.isclass(fn)) and callable(fn):
-        return type(fn).__call__
-    return fn
+    bare = fn
+    while isinstance(bare, partial):
+        bare = bare.func
+    if not (inspect.isroutine(bare) or inspect.isclass(bare)) and callable(bare):
+        return type(bare).__call__
+    return bare
 
 
-def _check_key(_: object, __: object, key: object) -> None:
+def _check_key(_: object, __: object, key: Any) -> None:
     if not isinstance(key, str) or not key:
         raise ConfigurationError(
             f"Job: key={key!r} ({type(key).__name__}) is no name; give a string that is not empty"
         )
 
 
-def _check_fn(job: Job, _: object, fn: object) -> None:
+def _check_fn(job: Job, _: object, fn: Any) -> None:
     check_callable(f"Job {job.key!r}", fn)
 
 
@@ -164,8 +165,8 @@ class Job:
         fn: a function or async function; called as ``fn(*args, **kwargs)``.
         priority: larger is more urgent; first submitted first among equals.
         timeout: seconds from the start of the call, not from queueing.
-        lane: ``auto`` (async functions inline, plain ones in threads), ``inline``, ``io`` (threads),
-            ``cpu`` (processes), or a Lane.
+        lane: ``auto`` (async functions inline, plain ones in threads), ``inline``,
+            ``io`` (threads), ``cpu`` (processes), or a Lane.
         on_cancel: what a cancellation does to a thread, which cannot be stopped:
             ``abandon`` it (reported, its tokens held until it ends), or ``wait`` for it.
 

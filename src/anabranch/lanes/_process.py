@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import math
 import pickle
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio.to_process
 
-from anabranch._runtime import Runtime, current
+from anabranch._host import current_host
+from anabranch._runtime import Runtime
 from anabranch._work import name_of
 from anabranch.abc import Limiter
 from anabranch.errors import LaneError
 from anabranch.samplers._cores import cores
 
-_per_loop: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
-
 
 def cpu_limiter(runtime: Runtime) -> Limiter:
-    """Return the cpu lane's limiter of the running loop; made when it is first asked for."""
-    var = _per_loop.get(id(runtime))
-    if var is None:
-        var = _per_loop[id(runtime)] = runtime.lowlevel.RunVar("anabranch_cpu_limiter")
-    try:
-        limiter: Limiter = var.get()
-    except LookupError:
-        limiter = runtime.CapacityLimiter(max(1, math.floor(cores())))
-        var.set(limiter)
+    """Make the cpu lane's limiter for a loop: as many calls at once as there are cores."""
+    limiter: Limiter = runtime.CapacityLimiter(max(1, math.floor(cores())))
     return limiter
 
 
@@ -47,9 +40,8 @@ class CpuLane:
             LaneError: what cannot be pickled, named; or the worker died.
         """
         call = _pickled(fn, args, kwargs)
-        runtime = current()
         borrower = object()
-        limiter = cpu_limiter(runtime)
+        limiter = current_host().part(cpu_limiter)
         await limiter.acquire_on_behalf_of(borrower)
         try:
             ok, answer = await anyio.to_process.run_sync(
@@ -109,8 +101,6 @@ def _call(call: bytes) -> tuple[bool, Any]:
 
 def _pickled_error(error: Exception) -> tuple[bytes | None, str, str]:
     """Pickle an exception, if it survives that, with its name and its traceback in words."""
-    import traceback
-
     words = "".join(traceback.format_exception(error))
     try:
         data = pickle.dumps(error)

@@ -10,14 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from anabranch._host import Host
 from anabranch._runtime import Runtime
 from anabranch.abc import Limiter
 
 IO_LIMIT = 64
-
-_per_loop: dict[int, Any] = {}  # one RunVar for each runtime: trio's and anyio's differ
 
 
 class IoLane:
@@ -39,7 +37,7 @@ class IoLane:
 
     @contextmanager
     def pipeline(self, limit: int) -> Iterator[None]:
-        """Set the limit to ``limit`` for as long as the block runs; of several the largest counts."""
+        """Set the limit for as long as the block runs; of several the largest counts."""
         with self._count(self._pipelines, limit):
             yield
 
@@ -61,14 +59,6 @@ class IoLane:
             self.limiter.total_tokens = total
 
 
-def io_lane(runtime: Runtime) -> IoLane:
-    """Return the io lane of the running loop; made when it is first asked for."""
-    var = _per_loop.get(id(runtime))
-    if var is None:
-        var = _per_loop[id(runtime)] = runtime.lowlevel.RunVar("anabranch_io_lane")
-    try:
-        lane: IoLane = var.get()
-    except LookupError:
-        lane = IoLane(runtime)
-        var.set(lane)
-    return lane
+def io_lane(host: Host) -> IoLane:
+    """Return the io lane of a loop."""
+    return host.part(IoLane)

@@ -8,8 +8,8 @@ from anabranch.pipeline._config import (
     ResourceLimits,
 )
 from anabranch.pipeline._live import LiveRun, Snapshot, StepSnapshot
-from anabranch.pipeline._parallel import ParallelStep, UnboundedWarning
 from anabranch.pipeline._map import MapStep
+from anabranch.pipeline._parallel import ParallelStep, UnboundedWarning
 from anabranch.pipeline._pipeline import Pipeline
 from anabranch.pipeline._result import PipelineResult, StepResult
 from anabranch.pipeline._step import Step

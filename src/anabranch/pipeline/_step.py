@@ -17,7 +17,7 @@ from anabranch._work import (
     name_of,
 )
 from anabranch.abc import Lane
-from anabranch.errors import ConfigurationError, not_built_yet, unknown_option
+from anabranch.errors import ConfigurationError
 from anabranch.pipeline._config import refuse_options
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested

@@ -1,0 +1,81 @@
+"""Start hands: as many as there is work for, with the tokens they work with.
+
+When tokens are in hand a task is started, a hand, which pops the most urgent branch of that moment.
+Hands start hands: whenever a branch suspends while tokens are free, more.
+When no token is free a transient task, the dispatcher, waits in line for one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anabranch._feed import Feeds
+from anabranch._hand import Hand
+from anabranch._ledger import Ledger
+from anabranch._token import Held, take, take_nowait
+
+
+class Dispatcher:
+    """Start the hands of one scheduler in its nursery."""
+
+    def __init__(self, ledger: Ledger, nursery: Any) -> None:
+        self.feeds: Feeds | None = None  # once the scheduler is fed
+        self._ledger = ledger
+        self._nursery = nursery
+        ledger.grow = self.grow
+
+    def resume(self) -> None:
+        """Start a hand for what is queued or fed, unless one is about to look."""
+        if not self._ledger.fresh:
+            self.grow(1)
+
+    def grow(self, count: int) -> None:
+        """Start up to ``count`` hands, as far as there is work and tokens are free."""
+        ledger = self._ledger
+        while count > 0 and self._wants_hands():
+            held = Held(ledger.limiters, ledger.parent)
+            if not take_nowait(ledger.limiters, ledger.runtime, held):
+                ledger.room = False
+                if ledger.shared and ledger.dispatching is None:
+                    ledger.dispatching = ledger.runtime.CancelScope()
+                    self._nursery.start_soon(self._dispatch)
+                return
+            self._nursery.start_soon(Hand(ledger, held).run)
+            count -= 1
+
+    async def token_is_free(self) -> None:
+        """Wait until a token could be taken."""
+        ledger = self._ledger
+        held = Held(ledger.limiters)
+        if not take_nowait(held.limiters, ledger.runtime, held):
+            await take(held.limiters, ledger.runtime, held)
+        held.give_back()
+
+    def _wants_hands(self) -> bool:
+        ledger = self._ledger
+        if ledger.stopped:
+            return False
+        if len(ledger.queue) > ledger.fresh:
+            return True
+        return self.feeds is not None and self.feeds.has_plain()
+
+    async def _dispatch(self) -> None:
+        """Wait in line for tokens while there is work, and start hands with them."""
+        ledger = self._ledger
+        scope = ledger.dispatching
+        try:
+            with scope:
+                while self._wants_hands():
+                    held = ledger.parked = Held(ledger.limiters, ledger.parent)
+                    await take(ledger.limiters, ledger.runtime, held)
+                    ledger.parked = None
+                    ledger.note_limits()
+                    self._nursery.start_soon(Hand(ledger, held).run)
+                    ledger.room = True
+                    # What is fed is not counted here: its hands start hands when they suspend.
+                    self.grow(len(ledger.queue))
+        finally:
+            ledger.parked = None
+            ledger.dispatching = None
+        if scope.cancelled_caught:
+            self.resume()  # something may have come after it was unparked
