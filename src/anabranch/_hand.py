@@ -98,8 +98,8 @@ class Hand:
         if self._fresh:
             self._fresh = False
             ledger.fresh -= 1
-        if ledger.room:
-            ledger.grow_in_step()
+            if ledger.room:
+                ledger.grow_in_step()
 
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""
@@ -160,7 +160,7 @@ class Hand:
         """Run branches; True when the scope is used up, False when the hand should end."""
         ledger, held, origin = self.ledger, self.held, self._origin
         clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
-        suspended, interrupted, pace = self.suspended, self.interrupted, ledger.pace
+        suspended, interrupted, host = self.suspended, self.interrupted, ledger.host
         nameplate: Any = _Nameplate() if self._guest else ledger.runtime.lowlevel.current_task()
         now = clock()
         while True:
@@ -313,6 +313,9 @@ class Hand:
         """Let the loop go round once; return the time after."""
         ledger = self.ledger
         ledger.yielding = True
+        if not self._fresh:  # others may have ended meanwhile, so it may start some again
+            self._fresh = True
+            ledger.fresh += 1
         try:
             await ledger.runtime.lowlevel.checkpoint()
         finally:

@@ -11,12 +11,12 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from anabranch import _runtime
 from anabranch._branch import Branch, branch_of
 from anabranch._dispatch import Dispatcher
 from anabranch._feed import Accept, Feeds
 from anabranch._glob import Which, matcher
 from anabranch._hand import Hand
+from anabranch._host import Host, current_host
 from anabranch._ledger import Ledger
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
@@ -86,7 +86,9 @@ class Scheduler:
         leases: bool = True,
         live: Live | None = None,
         keeps: bool = True,
+        host: Host | None = None,
     ) -> None:
+        self._host = host  # of the running loop, if the caller knows it
         self._live = live
         self._keeps = keeps  # whether ended branches are kept, or only counted
         self._limits = limits
@@ -109,12 +111,13 @@ class Scheduler:
         runtime = host.runtime
         limiters, private = _limiters_of(self._limits, runtime)
         # Children's tokens come from here: what the calling branch holds of them is lent.
-        self._loan = Loan(limiters, host) if holding.get() is not None else None
+        held = holding.get()
+        self._loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
         self.ledger = ledger = Ledger(
             host,
             limiters,
             copy_context(),
-            holding.get(),
+            held,
             delivery=self._delivery,
             step=self._step,
             timeout=self._timeout,
@@ -130,12 +133,17 @@ class Scheduler:
             ledger.listening = True
             self._live.opened(self)
         self._runtime = runtime
-        self._nursery_block = Alone(runtime) if self._alone else runtime.open_nursery()
-        self._nursery = await self._nursery_block.__aenter__()
-        self._dispatcher = Dispatcher(ledger, self._nursery)
         if self._timeout is not None:
             ledger.deadline = ledger.clock() + self._timeout
-            self._nursery.cancel_scope.deadline = ledger.deadline
+        if self._alone:
+            self._nursery_block = Alone(runtime, ledger.deadline)
+            self._nursery = await self._nursery_block.__aenter__()
+        else:
+            self._nursery_block = runtime.open_nursery()
+            self._nursery = await self._nursery_block.__aenter__()
+            if self._timeout is not None:
+                self._nursery.cancel_scope.deadline = ledger.deadline
+        self._dispatcher = Dispatcher(ledger, self._nursery)
         self._state = "open"
         return self
 
@@ -158,13 +166,18 @@ class Scheduler:
             swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:
             self._close()
-            self._loan.take_back_nowait()
+            if self._loan is not None:
+                self._loan.take_back_nowait()
             raise
         self._close()
-        if error is not None and not swallowed:
-            self._loan.take_back_nowait()
+        goes_on = error is not None and not swallowed
+        if self._loan is not None:
+            if goes_on:
+                self._loan.take_back_nowait()
+            else:
+                await self._loan.take_back()
+        if goes_on:
             return False
-        await self._loan.take_back()
         if self._feeds is not None and self._feeds.error is not None:
             raise self._feeds.error
         return swallowed
@@ -197,7 +210,9 @@ class Scheduler:
         """Pull elements, each made a branch by ``accept``."""
         self._check_open()
         if self._feeds is None:
-            self._feeds = Feeds(self.ledger.runtime, self._may_pull, self._feed_failed)
+            self._feeds = Feeds(
+                self.ledger.runtime, self._may_pull, self._feed_failed, self._feed_ended
+            )
             self._dispatcher.feeds = self._feeds
             self.ledger.pull = self._pull
         if isinstance(elements, AsyncIterable):
@@ -305,8 +320,8 @@ class Scheduler:
                 self.ledger.emit(
                     BranchQueued(branch.queued_at, self.ledger.step, branch.key, branch.priority)
                 )
-        elif not feeds and self._reads:
-            self.outcomes.wake()  # who waits may find that it has ended
+        elif not feeds:
+            self._feed_ended()
         return branch
 
     def _may_pull(self) -> bool:
@@ -315,7 +330,7 @@ class Scheduler:
         if not self._reads:
             return True
         outcomes = self.outcomes
-        return outcomes.nobody_reads or outcomes.fed_unread < 2 * self.ledger.limit()
+        return outcomes.nobody_reads or outcomes.fed_unread < max(1, 2 * self.ledger.limit())
 
     def more_wanted(self) -> None:
         """Look again whether something may be pulled: outcomes have been read."""
@@ -323,6 +338,10 @@ class Scheduler:
             self._feeds.reader_moved()
             if not self.ledger.queue:
                 self._dispatcher.resume()
+
+    def _feed_ended(self) -> None:
+        if self._reads:
+            self.outcomes.wake()  # whoever waits may find that nothing will come
 
     def _feed_failed(self) -> None:
         assert self._feeds is not None
@@ -375,7 +394,7 @@ class Scheduler:
 
 
 def _limiters_of(
-    limits: Sequence[float | Limiter], runtime: _runtime.Runtime
+    limits: Sequence[float | Limiter], runtime: Runtime
 ) -> tuple[list[Limiter], list[Limiter]]:
     """Return the limiters, each once, and which of them are made here and nobody else's."""
     limiters: list[Limiter] = []
@@ -390,6 +409,6 @@ def _limiters_of(
     return limiters, private
 
 
-def _io_limiters(runtime: _runtime.Runtime) -> list[Limiter]:
-    """Return the io lane's limiter, if the calling branch may hold a token of it."""
-    return [io_lane(runtime).limiter] if holding.get() is not None else []
+def _lendable(limiters: Sequence[Limiter], host: Host) -> list[Limiter]:
+    """Return what a branch that opens a scheduler lends: a thread that waits needs no place either."""
+    return [*limiters, io_lane(host).limiter]

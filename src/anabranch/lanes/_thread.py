@@ -32,29 +32,30 @@ class IoLane:
     @contextmanager
     def at_least(self, limit: int) -> Iterator[None]:
         """Raise the limit to ``limit`` for as long as the block runs: for a step."""
-        with self._count(self._steps, limit):
-            yield
-
-    @contextmanager
-    def pipeline(self, limit: int) -> Iterator[None]:
-        """Set the limit for as long as the block runs; of several the largest counts."""
-        with self._count(self._pipelines, limit):
-            yield
-
-    @contextmanager
-    def _count(self, wishes: Counter[int], limit: int) -> Iterator[None]:
-        wishes[limit] += 1
+        self._steps[limit] += 1
         self._resize()
         try:
             yield
         finally:
-            wishes[limit] -= 1
-            if not wishes[limit]:
-                del wishes[limit]
+            self._steps[limit] -= 1
+            self._resize()
+
+    def enter(self, limit: int) -> None:
+        """Count a pipeline that wants ``limit`` threads, until ``leave``; the largest counts."""
+        self._pipelines[limit] += 1
+        if len(self._pipelines) > 1 or limit != IO_LIMIT:
+            self._resize()
+
+    def leave(self, limit: int) -> None:
+        """Count a pipeline's end."""
+        self._pipelines[limit] -= 1
+        if len(self._pipelines) > 1 or limit != IO_LIMIT:
             self._resize()
 
     def _resize(self) -> None:
-        total = max([*self._steps, max(self._pipelines, default=IO_LIMIT)])
+        pipelines = [limit for limit, count in self._pipelines.items() if count]
+        steps = [limit for limit, count in self._steps.items() if count]
+        total = max([*steps, max(pipelines, default=IO_LIMIT)])
         if total != self.limiter.total_tokens:
             self.limiter.total_tokens = total
 

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from anabranch import _runtime
 from anabranch._branch import Branch
 from anabranch._glob import Which
+from anabranch._host import current_host
 from anabranch._outcomes import Outcomes
 from anabranch._scheduler import Live, Scheduler
 from anabranch.errors import AnabranchError
@@ -67,7 +67,8 @@ class LiveRun(Generic[Out]):
         self._result: PipelineResult[Out] | None = None
 
     async def __aenter__(self) -> LiveRun[Out]:
-        self._stream = _Stream(_runtime.current())
+        self._host = current_host()
+        self._stream = _Stream(self._host.runtime)
         self.outcomes = Outcomes(self._stream, self._has_ended, self._was_read)
         self._block = self._stream.runtime.open_nursery()
         self._nursery = await self._block.__aenter__()
@@ -125,7 +126,7 @@ class LiveRun(Generic[Out]):
                     ended=ledger.read + len(ledger.ended),
                 )
             )
-        abandoned = tuple(sorted(io_lane(self._stream.runtime).abandoned))
+        abandoned = tuple(sorted(io_lane(self._host).abandoned))
         return Snapshot(steps=tuple(steps), abandoned=abandoned)
 
     def opened(self, scheduler: Scheduler) -> None:
@@ -146,7 +147,7 @@ class LiveRun(Generic[Out]):
 
     def wanted(self, limit: float) -> bool:
         """Tell whether more may be pulled: at most two limits' worth may be unread."""
-        return self.outcomes.nobody_reads or self.outcomes.fed_unread < 2 * limit
+        return self.outcomes.nobody_reads or self.outcomes.fed_unread < max(1, 2 * limit)
 
     async def _work(self) -> None:
         try:

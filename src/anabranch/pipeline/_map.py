@@ -91,7 +91,7 @@ class MapStep(Node[T, list[U]]):
         frame.emit(StepStarted(started_at, frame.path + name, total))
         error: Exception | None = None
         try:
-            with threads_for(terms, frame.run.runtime, (self._plan,)):
+            with threads_for(terms, frame.run.host, (self._plan,)):
                 async with scheduler:
                     scheduler.feed_with(items, mapping.accept)
         except Exception as raised:  # the iterable's own: branches never raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import attrs
 
 from anabranch._observers import Delivery
-from anabranch._runtime import Runtime
+from anabranch._host import Host
 from anabranch._scheduler import Live
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
@@ -27,7 +27,7 @@ New = TypeVar("New")
 class Run:
     """Share what belongs to one run of one pipeline, nested ones included."""
 
-    runtime: Runtime
+    host: Host
     clock: Callable[[], float]
     delivery: Delivery | None
     live: Live | None

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from anabranch._branch import THREAD, Branch
+from anabranch._host import Host
 from anabranch._ledger import Ledger
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_seconds
@@ -112,7 +113,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             )
         frame.emit(StepStarted(now, frame.path + name, len(branches)))
         try:
-            with threads_for(terms, run.runtime, self._plans):
+            with threads_for(terms, run.host, self._plans):
                 await scheduler.run_all(branches)
         except BaseException:
             why = scheduler.ledger.why_cancelled()
@@ -204,17 +205,18 @@ def scheduler_of(
         reads=False,
         leases=live is not None,
         live=live,
+        host=frame.run.host,
         **more,
     )
 
 
 def threads_for(
-    terms: Terms, runtime: Any, plans: tuple[Plan, ...]
+    terms: Terms, host: Host, plans: tuple[Plan, ...]
 ) -> AbstractContextManager[None]:
     """Raise the io lane's limit to the step's, if it has threads and a larger limit."""
     limit = terms.limit
     if isinstance(limit, int) and limit > IO_LIMIT and any(plan.kind == THREAD for plan in plans):
-        return io_lane(runtime).at_least(limit)
+        return io_lane(host).at_least(limit)
     return nullcontext()
 
 

@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 from anabranch import _runtime
+from anabranch._host import Host, current_host
 from anabranch._observers import Delivery
 from anabranch._scheduler import Live
 from anabranch._work import check_seconds, name_of
@@ -161,9 +162,13 @@ class Pipeline(Node[In, Out]):
         """Run as a step of another pipeline, or as a branch."""
         run, started_at = frame.run, frame.run.clock()
         history: list[StepResult[Any]] = []
-        with io_lane(run.runtime).pipeline(self._config.io_limit):
-            inside = attrs.evolve(frame, limiters=(*frame.limiters, *self._own_limiters(run)))
+        lane, io_limit = io_lane(run.host), self._config.io_limit
+        lane.enter(io_limit)
+        try:
+            inside = attrs.evolve(frame, limiters=(*frame.limiters, *self._own_limiters(run.host)))
             await self._walk(data, inside, history)
+        finally:
+            lane.leave(io_limit)
         final = history[-1]
         words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
         latency = run.clock() - started_at
@@ -181,25 +186,27 @@ class Pipeline(Node[In, Out]):
         live: Live | None,
     ) -> PipelineResult[Out]:
         self._check(context, limiter, observer, timeout, others)
-        runtime = _runtime.current()
-        clock = runtime.lowlevel.current_clock().current_time
+        host = current_host()
+        clock = host.clock
         delivery = None if observer is None else Delivery(observer)
-        run = Run(runtime, clock, delivery, live)
+        run = Run(host, clock, delivery, live)
+        lane, io_limit = io_lane(host), self._config.io_limit
         history: list[StepResult[Any]] = []
         started_at, reason = clock(), ""
         log.debug("%r starts", self)
+        lane.enter(io_limit)
         try:
-            with io_lane(runtime).pipeline(self._config.io_limit):
-                limiters = self._own_limiters(run) if limiter is None else (limiter,)
-                frame = Frame(run, context, "", limiters, last=live is not None)
-                if timeout is None:
+            limiters = self._own_limiters(host) if limiter is None else (limiter,)
+            frame = Frame(run, context, "", limiters, last=live is not None)
+            if timeout is None:
+                await self._walk(data, frame, history)
+            else:
+                with host.runtime.CancelScope(deadline=started_at + timeout) as scope:
                     await self._walk(data, frame, history)
-                else:
-                    with runtime.CancelScope(deadline=started_at + timeout) as scope:
-                        await self._walk(data, frame, history)
-                    if scope.cancelled_caught:
-                        reason = f"deadline: {timeout:g} s (timeout= of the pipeline)"
+                if scope.cancelled_caught:
+                    reason = f"deadline: {timeout:g} s (timeout= of the pipeline)"
         finally:
+            lane.leave(io_limit)
             if delivery is not None:
                 delivery.close()
         if reason:
@@ -208,10 +215,10 @@ class Pipeline(Node[In, Out]):
 
     async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
         """Run the steps one behind another, into ``history``; stop at the first that fails."""
-        last = self._nodes[-1][1]
         before_last = attrs.evolve(frame, last=False) if frame.last else frame
-        for name, node in self._nodes:
-            result = await node.run_in(data, frame if node is last else before_last, name)
+        for number, (name, node) in enumerate(self._nodes, 1):
+            frame_of_step = frame if number == len(self._nodes) else before_last
+            result = await node.run_in(data, frame_of_step, name)
             history.append(result)
             if not result.success:
                 log.info("step %r: %s", name, result.feedback)
@@ -234,9 +241,9 @@ class Pipeline(Node[In, Out]):
             reason=reason,
         )
 
-    def _own_limiters(self, run: Run) -> tuple[Limiter, ...]:
+    def _own_limiters(self, host: Host) -> tuple[Limiter, ...]:
         limit = self._config.max_parallel_steps
-        return () if limit is None else (run.runtime.CapacityLimiter(limit),)
+        return () if limit is None else (host.runtime.CapacityLimiter(limit),)
 
     def _check(
         self,
