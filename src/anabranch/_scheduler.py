@@ -6,6 +6,7 @@ Take the token first, choose the branch second: a queued branch is an entry in a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextvars import copy_context
 from types import TracebackType
@@ -109,7 +110,7 @@ class Scheduler:
             raise SchedulerClosedError("this scheduler was opened before; open another one")
         host = self._host or current_host()
         runtime = host.runtime
-        limiters, private = _limiters_of(self._limits, runtime)
+        limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
         # Children's tokens come from here: what the calling branch holds of them is lent.
         held = holding.get()
         self._loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
@@ -133,9 +134,10 @@ class Scheduler:
             ledger.listening = True
             self._live.opened(self)
         self._runtime = runtime
-        if self._timeout is not None:
-            ledger.deadline = ledger.clock() + self._timeout
+        if not self._keeps:
+            ledger.counts = Counter()
         if self._alone:
+            ledger.room = False  # there is nobody to start
             self._nursery_block = Alone(runtime, ledger.deadline)
             self._nursery = await self._nursery_block.__aenter__()
         else:
@@ -394,14 +396,17 @@ class Scheduler:
 
 
 def _limiters_of(
-    limits: Sequence[float | Limiter], runtime: Runtime
+    limits: Sequence[float | Limiter], runtime: Runtime, *, infinite: bool
 ) -> tuple[list[Limiter], list[Limiter]]:
-    """Return the limiters, each once, and which of them are made here and nobody else's."""
+    """Return the limiters, each once, and which of them are made here and nobody else's.
+
+    One without a limit is made only if ``infinite``, where somebody may want to set it.
+    """
     limiters: list[Limiter] = []
     private: list[Limiter] = []
     for limit in limits:
         if isinstance(limit, (int, float)):
-            if limit != math.inf:
+            if infinite or limit != math.inf:
                 private.append(runtime.CapacityLimiter(limit))
                 limiters.append(private[-1])
         elif not any(limit is other for other in limiters):

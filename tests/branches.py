@@ -1,0 +1,76 @@
+"""Branches that tell what they saw, for the tests of the core."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import anyio
+
+from anabranch._scheduler import Scheduler
+from anabranch._work import Job, Outcome
+
+
+class Watch:
+    """Count how many run at once, and compare each start with the limit of that moment."""
+
+    def __init__(self, limiter: Any = None) -> None:
+        self.limiter = limiter
+        self.running = 0
+        self.peak = 0
+        self.started: list[Any] = []
+        self.above: list[tuple[int, float]] = []  # starts above the limit
+        self._lock = threading.Lock()
+
+    def begin(self, name: Any = None) -> None:
+        with self._lock:
+            self.running += 1
+            self.peak = max(self.peak, self.running)
+            self.started.append(name)
+            if self.limiter is not None and self.running > self.limiter.total_tokens:
+                self.above.append((self.running, self.limiter.total_tokens))
+
+    def end(self) -> None:
+        with self._lock:
+            self.running -= 1
+
+    async def sleeps(self, name: Any = None, seconds: float = 0.01) -> Any:
+        self.begin(name)
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.end()
+        return name
+
+
+async def sleep(seconds: float, value: Any = None) -> Any:
+    await anyio.sleep(seconds)
+    return value
+
+
+async def no_checkpoint(value: Any = None) -> Any:
+    return value
+
+
+async def fails(error: BaseException) -> None:
+    await anyio.lowlevel.checkpoint()
+    raise error
+
+
+def submit(scheduler: Scheduler, key: str, fn: Any, *args: Any, **terms: Any) -> None:
+    scheduler.submit(Job(key, fn, args, **terms))
+
+
+async def read(scheduler: Scheduler) -> dict[str, Outcome]:
+    """Read every outcome; a key that comes twice fails."""
+    found: dict[str, Outcome] = {}
+    async for outcome in scheduler.outcomes:
+        assert outcome.key not in found, f"{outcome.key} has two outcomes"
+        assert outcome.order == len(found)
+        found[outcome.key] = outcome
+    return found
+
+
+def statuses(found: dict[str, Outcome]) -> dict[str, int]:
+    return dict(Counter(str(outcome.status) for outcome in found.values()))
