@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
+from outcome import Error
+
 
 @types.coroutine
 def step_in(
@@ -22,7 +24,8 @@ def step_in(
     """Await ``coroutine`` with ``context`` as its context.
 
     ``suspended`` is called when, and only when, the coroutine suspends for the first time;
-    ``interrupted`` whenever something is thrown into it, as a cancellation is.
+    ``interrupted`` whenever it is resumed by an error, as by a cancellation: asyncio throws it,
+    trio sends it as an ``outcome.Error``.
     """
     run = context.run
     send = coroutine.send
@@ -39,6 +42,8 @@ def step_in(
                 interrupted()
                 trap = run(coroutine.throw, error)
             else:
+                if sent.__class__ is Error:
+                    interrupted()
                 trap = run(send, sent)
     except StopIteration as stop:
         return stop.value

@@ -22,12 +22,17 @@ class Feeds:
     """Keep what a scheduler is being fed from; ``error`` is what an iterable raised."""
 
     def __init__(
-        self, runtime: Runtime, may_pull: Callable[[], bool], on_error: Callable[[], None]
+        self,
+        runtime: Runtime,
+        may_pull: Callable[[], bool],
+        on_error: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self.error: Exception | None = None
         self._runtime = runtime
         self._may_pull = may_pull
         self._on_error = on_error
+        self._on_end = on_end
         self._plain: deque[tuple[Iterator[Any], Accept]] = deque()
         self._async = 0  # async feeds that have not ended
         self._read: Any = None  # an Event while an async feed waits for the reader
@@ -78,8 +83,9 @@ class Feeds:
         push: Callable[[Branch], None],
     ) -> None:
         """Pull from an async iterable whenever a token is free, until it ends."""
-        iterator = aiter(elements)
+        iterator: Any = None
         try:
+            iterator = aiter(elements)
             while self.error is None:
                 await self._wanted()
                 await token_is_free()
@@ -90,6 +96,7 @@ class Feeds:
             self._fail(error)
         finally:
             self._async -= 1
+            self._on_end()
             if isinstance(iterator, AsyncGeneratorType):
                 await iterator.aclose()
 

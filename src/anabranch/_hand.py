@@ -61,8 +61,10 @@ class Hand:
         self._cancels = native_cancels() if guest else 0  # how often the host was cancelled before
         ledger.fresh += 1
         ledger.hands.add(self)
-        self._origin: Context = ledger.context.copy()
-        self._origin.run(holding.set, held)
+        self._origin: Context = ledger.context  # what each branch's own context is a copy of
+        if held.limiters:
+            self._origin = ledger.context.copy()
+            self._origin.run(holding.set, held)
 
     async def run(self) -> None:
         """Work until there is nothing left to do, then give the tokens back."""

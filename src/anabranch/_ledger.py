@@ -24,8 +24,29 @@ from anabranch.events import BranchFinished, BranchStarted, Event, LimitChanged
 
 SLICE_S = 0.001  # between two looks at who else waits, and the longest run without a checkpoint
 
+
 class Ledger:
     """Share one scheduler's state with its hands; plain attributes, for the hot loop."""
+
+    # What few schedulers ever change stands here: a small step pays for each attribute it sets.
+    read = 0  # how many of those that ended have been read, and are gone
+    counts: Counter[str]  # by status, where ended branches are not kept
+    settling = False  # the loop has been asked to publish what threads ended
+    loop: Any = None  # the loop's token, for threads; set with the first thread
+    cut_off = False  # it was closed before everything had ended by itself
+    stopped = ""  # why everything is being cancelled
+    room = True  # tokens may be free
+    fresh = 0  # hands that were started and have not suspended yet
+    yielding = False  # a hand is at a checkpoint between two branches
+    parked: Held | None = None  # with what the dispatcher waits for its tokens
+    shared = False  # others may use one of the limiters, or move it
+    look_at = -math.inf  # when to look again who else waits
+    pull: Callable[[], Branch | None] | None = None  # this and the next three: the scheduler's
+    grow: Callable[[int], None]
+    on_end: Callable[[Branch], None] | None = None
+    dispatching: Any = None  # the dispatcher's scope, while it lives
+    _stride = 1
+    _ended_before = -1
 
     def __init__(
         self,
@@ -41,41 +62,22 @@ class Ledger:
     ) -> None:
         self.host = host
         self.runtime = host.runtime
+        self.clock: Callable[[], float] = host.clock
         self.limiters = limiters
         self.context = context
         self.parent = parent
         self.delivery = delivery
+        self.listening = delivery is not None
         self.step = step
         self.timeout = timeout
-        self.clock: Callable[[], float] = host.clock
+        self.deadline = math.inf if timeout is None else host.clock() + timeout
+        self.leases = leases  # single branches may be cancelled
         self.queue = Queue()
         self.lock = threading.Lock()
         self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
-        self.counts: Counter[str] = Counter()  # of those that are not kept, by status
-        self.read = 0  # how many have been read, and are gone
         self.from_threads: deque[Branch] = deque()
-        self.settling = False  # the loop has been asked to publish them
-        self.loop: Any = None  # the loop's token, for threads; set with the first thread
-        self.deadline = math.inf
-        self.cut_off = False  # it was closed before everything had ended by itself
-        self.stopped = ""  # why everything is being cancelled
-        self.room = True  # tokens may be free
-        self.leases = leases  # single branches may be cancelled
         self.hands: set[Any] = set()
-        self.fresh = 0  # hands that were started and have not suspended yet
-        self._stride = 1
-        self._ended_before = -1
-        self.yielding = False  # a hand is at a checkpoint between two branches
-        self.parked: Held | None = None  # with what the dispatcher waits for its tokens
-        self.shared = False  # others may use one of the limiters, or move it
-        self.look_at = -math.inf  # when to look again who else waits
         self.totals = [limiter.total_tokens for limiter in limiters]
-        self.listening = delivery is not None
-        # Set by the scheduler, which is above:
-        self.pull: Callable[[], Branch | None] | None = None
-        self.grow: Callable[[int], None]
-        self.dispatching: Any = None  # the dispatcher's scope, while it lives
-        self.on_end: Callable[[Branch], None] | None = None
 
     def pop(self) -> Branch | None:
         """Remove the most urgent branch from the queue, or pull one from what is fed."""

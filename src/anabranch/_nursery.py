@@ -28,7 +28,7 @@ class Alone:
 
 def is_cancelled(error: BaseException | None, runtime: Runtime) -> bool:
     """Tell whether ``error`` is a cancellation, or a group with one in it."""
-    return any(isinstance(leaf, runtime.Cancelled) for leaf in _leaves(error))
+    return error is not None and any(isinstance(leaf, runtime.Cancelled) for leaf in _leaves(error))
 
 
 async def leave(block: Any, error: BaseException | None, runtime: Runtime) -> bool:

@@ -114,7 +114,8 @@ class Loan:
             return
         for limiter in limiters:
             held: Held | None = chain
-            while held is not None and limiter not in held.limiters:
+            # A task that outlived its branch still sees what that held, and may not lend it.
+            while held is not None and (held.closed or limiter not in held.limiters):
                 held = held.parent
             if held is not None:
                 held.lend(limiter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -11,8 +10,9 @@ import attrs
 
 from anabranch._work import check_limit
 from anabranch.abc import Limiter
-from anabranch.errors import ConfigurationError, not_built_yet, unknown_option
+from anabranch.errors import ConfigurationError, not_built_yet
 from anabranch.lanes._thread import IO_LIMIT
+from anabranch.pipeline._options import exact_fields
 from anabranch.samplers._cores import cores
 
 DEFAULT_CEILING = 10
@@ -53,7 +53,8 @@ def _refuse(config: object, attribute: attrs.Attribute[Any], value: object) -> N
         raise not_built_yet(type(config).__name__, attribute.name, value)
 
 
-@attrs.frozen(init=False)
+@exact_fields
+@attrs.frozen
 class ConcurrencyConfig:
     """Bound how many branches of a step run at once.
 
@@ -79,33 +80,6 @@ class ConcurrencyConfig:
     controller: None = attrs.field(default=None, kw_only=True, validator=_refuse)
     samplers: None = attrs.field(default=None, kw_only=True, validator=_refuse)
 
-    def __init__(
-        self,
-        max_concurrent_branches: int | None = None,
-        adaptive_limits: bool = True,
-        cpu_based_limits: bool = True,
-        memory_based_limits: bool = True,
-        completion_tracking: bool = True,
-        individual_cancellation: bool = True,
-        breach_watcher: bool = True,
-        *,
-        controller: None = None,
-        samplers: None = None,
-        **unknown: object,
-    ) -> None:
-        refuse_unknown(type(self), unknown)
-        self.__attrs_init__(  # type: ignore[attr-defined]  # attrs makes it
-            max_concurrent_branches,
-            adaptive_limits,
-            cpu_based_limits,
-            memory_based_limits,
-            completion_tracking,
-            individual_cancellation,
-            breach_watcher,
-            controller=controller,
-            samplers=samplers,
-        )
-
     def initial_limit(self) -> int:
         """Return the limit that a step starts with."""
         if self.max_concurrent_branches is not None:
@@ -113,21 +87,13 @@ class ConcurrencyConfig:
         return default_limit() if self.cpu_based_limits else DEFAULT_CEILING
 
 
-@attrs.frozen(init=False)
+@exact_fields
+@attrs.frozen
 class ResourceLimits:
     """Bound what a pipeline takes of the machine; not built yet, so every limit is refused."""
 
     max_memory_mb: float | None = attrs.field(default=None, validator=_refuse)
     max_cpu_percent: float | None = attrs.field(default=None, validator=_refuse)
-
-    def __init__(
-        self,
-        max_memory_mb: float | None = None,
-        max_cpu_percent: float | None = None,
-        **unknown: object,
-    ) -> None:
-        refuse_unknown(type(self), unknown)
-        self.__attrs_init__(max_memory_mb, max_cpu_percent)  # type: ignore[attr-defined]  # attrs makes it
 
 
 def _check_max_parallel(_: object, __: object, value: object) -> None:
@@ -147,7 +113,8 @@ def _check_resources(_: object, __: object, value: object) -> None:
         )
 
 
-@attrs.frozen(init=False)
+@exact_fields
+@attrs.frozen
 class ExecutionConfig:
     """Bound a whole pipeline.
 
@@ -159,31 +126,16 @@ class ExecutionConfig:
     """
 
     max_parallel_steps: int | None = attrs.field(default=None, validator=_check_max_parallel)
-    resource_limits: ResourceLimits = attrs.field(factory=ResourceLimits, validator=_check_resources)
+    resource_limits: ResourceLimits = attrs.field(
+        default=ResourceLimits(), validator=_check_resources
+    )
     io_limit: int = attrs.field(default=IO_LIMIT, validator=_check_io_limit)
-
-    def __init__(
-        self,
-        max_parallel_steps: int | None = None,
-        resource_limits: ResourceLimits | None = None,
-        io_limit: int = IO_LIMIT,
-        **unknown: object,
-    ) -> None:
-        refuse_unknown(type(self), unknown)
-        limits = ResourceLimits() if resource_limits is None else resource_limits
-        self.__attrs_init__(max_parallel_steps, limits, io_limit)  # type: ignore[attr-defined]  # attrs makes it
 
 
 @cache
 def default_limit() -> int:
     """Return ``min(10, 2 * cores)``, at least 1; the machine is read once."""
     return max(1, min(DEFAULT_CEILING, int(2 * cores())))
-
-
-def refuse_unknown(cls: type, unknown: Mapping[str, object]) -> None:
-    """Raise UnknownOptionError for the first keyword that ``cls`` does not have."""
-    for name in unknown:
-        raise unknown_option(cls.__name__, name, [field.name for field in attrs.fields(cls)])
 
 
 def limit_of(
@@ -222,18 +174,3 @@ def limit_of(
     check_limit(where, "max_concurrency", max_concurrency)
     assert isinstance(max_concurrency, int)
     return max_concurrency, tracks
-
-
-def refuse_options(
-    where: str, options: Mapping[str, object], known: Iterable[str], later: Mapping[str, object]
-) -> None:
-    """Raise for the first option that does not exist, or that is not built yet.
-
-    ``later`` maps the options which a later version brings to their defaults, which are allowed.
-    """
-    for option, value in options.items():
-        if option in later:
-            if value is not later[option] and value != later[option]:
-                raise not_built_yet(where, option, value)
-        elif option not in known:
-            raise unknown_option(where, option, [*known, *later])

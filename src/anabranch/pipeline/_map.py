@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, Iterable, Sized
 from itertools import count
 from typing import Any, TypeVar
 
@@ -14,13 +15,12 @@ from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
-from anabranch.pipeline._config import default_limit, refuse_options
+from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._parallel import (
     Terms,
     group_of,
     scheduler_of,
-    terms_of,
     threads_for,
     verdict_of,
 )
@@ -30,9 +30,6 @@ from anabranch.pipeline._result import Branches, StepResult
 T = TypeVar("T", contravariant=True)
 U = TypeVar("U")
 
-_OPTIONS = ("concurrency", "max_concurrency", "timeout", "on_branch_failure")
-_LATER = {"halt": None, "reduce": None}
-
 
 class MapStep(Node[T, list[U]]):
     """Run one step for each item; made by ``Step.map_over``.
@@ -40,37 +37,25 @@ class MapStep(Node[T, list[U]]):
     Its keys are ``"0"``, ``"1"``, ...; its output is a list in the order of the items, where the
     entry of a failed one is its StepResult.
     As the last step of a run that is followed live (``Pipeline.open``), it keeps counts instead.
-
-    Args:
-        concurrency: a ConcurrencyConfig, or ``max_concurrency=`` for short. Without either, items
-            whose number is known all run at once, and others under ``min(10, 2 * cores)``.
-        timeout: seconds for the whole step; None for none.
-        on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds if
-            one item did).
-
-    Raises:
-        ConfigurationError: what cannot be meant; NotBuiltYetError for what a later version brings.
     """
 
     __slots__ = ("_items", "_plan", "_terms", "name")
 
     name: str
+    _items: Any
+    _plan: Plan
+    _terms: Terms
 
-    def __init__(self, name: str, plan: Plan, items: Any, options: Mapping[str, Any]) -> None:
-        where = f"Step.map_over {name!r}"
-        refuse_options(where, options, _OPTIONS, _LATER)
+    def __init__(self, name: str, plan: Plan, items: Any, terms: Terms) -> None:
         if items is not None and not callable(items) and _kind_of(items) is None:
             raise ConfigurationError(
-                f"{where}: items={items!r:.80} ({type(items).__name__}) is neither iterable nor "
+                f"Step.map_over {name!r}: items={items!r:.80} ({type(items).__name__}) is neither iterable nor "
                 f"callable; give items, a function of the step's input, or None for the input"
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_plan", plan)
         object.__setattr__(self, "_items", items)
-        object.__setattr__(self, "_terms", terms_of(where, options, timeout=None))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self!r} is immutable; make another step")
+        object.__setattr__(self, "_terms", terms)
 
     def __repr__(self) -> str:
         return f"<Step.map_over {self.name}>"
@@ -86,22 +71,22 @@ class MapStep(Node[T, list[U]]):
         terms = self._terms_for(total, frame)
         keeps = not (frame.last and frame.run.live is not None)
         mapping = _Mapping(self._plan, frame, keeps)
-        scheduler = scheduler_of(terms, frame, name, total or 0, keeps=keeps)
+        scheduler = scheduler_of(terms, frame, name, math.inf if total is None else total, keeps=keeps)
         mapping.scheduler = scheduler
         frame.emit(StepStarted(started_at, frame.path + name, total))
-        error: Exception | None = None
+        broke: Exception | None = None
         try:
             with threads_for(terms, frame.run.host, (self._plan,)):
                 async with scheduler:
                     scheduler.feed_with(items, mapping.accept)
         except Exception as raised:  # the iterable's own: branches never raise
-            error = raised
+            broke = raised
         except BaseException:
             why = scheduler.ledger.why_cancelled()
             frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
             raise
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
-        result = mapping.result(name, terms, started_at, why, error)
+        result = mapping.result(name, terms, started_at, why, broke)
         frame.emit(StepFinished(frame.run.clock(), frame.path + name, str(result.status)))
         return result
 
@@ -152,15 +137,17 @@ class _Mapping:
         """Fold how the items ended."""
         ledger = self.scheduler.ledger
         path = len(self._frame.path)
-        by_key = {branch.key[path:]: branch for branch in self._branches}
+        keys = [branch.key[path:] for branch in self._branches]
 
         def of(key: str, branch: Branch) -> StepResult[Any]:
             return result_of(self._plan, key, branch, f"item {key} of step {name!r}")
 
-        results = Branches(by_key, of)
-        counts = ledger.counts
-        if self._keeps:
-            counts = Counter(str(branch.status) for branch in self._branches)
+        results = Branches(keys, self._branches, of)
+        counts = (
+            Counter(str(branch.status) for branch in self._branches)
+            if self._keeps
+            else ledger.counts
+        )
         total = sum(counts.values())
         verdict = verdict_of(terms, counts["succeeded"], total, why)
         if error is not None:

@@ -58,6 +58,12 @@ class Node(Generic[In, Out]):
     name: str | None
     _join: ClassVar[Callable[[Any, Any], Any]]  # set by _pipeline.py, which knows them all
 
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{self!r} cannot be changed ({name}); make another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} cannot be changed ({name}); make another one")
+
     def __rshift__(self, other: Node[Any, New] | Callable[[Any], New]) -> Pipeline[In, New]:
         """Put ``other`` behind this one."""
         joined: Pipeline[In, New] = Node._join(self, other)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from anabranch.errors import not_built_yet, unknown_option
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 
 
 def exact(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function: it refuses an unknown keyword as UnknownOptionError, in the name of ``where``.
+    """Decorate a function: it refuses an unknown keyword with an UnknownOptionError of ``where``.
 
     Its signature stays what it is, for people and for type checkers.
     """
@@ -22,20 +23,34 @@ def exact(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
         known = frozenset(_keywords_of(fn))
 
+        def check(options: Mapping[str, object]) -> None:
+            unknown = next((name for name in options if name not in known), None)
+            if unknown is not None:
+                raise unknown_option(where, unknown, known)
+
         @wraps(fn)
         def checked(*args: P.args, **options: P.kwargs) -> R:
-            if options and not known.issuperset(options):
-                unknown = next(name for name in options if name not in known)
-                raise unknown_option(where, unknown, known)
+            check(options)
             return fn(*args, **options)
 
-        return checked
+        @wraps(fn)
+        async def checked_async(*args: P.args, **options: P.kwargs) -> Any:
+            check(options)
+            return await fn(*args, **options)  # type: ignore[misc]  # it is known to be async
+
+        return cast(Callable[P, R], checked_async) if inspect.iscoroutinefunction(fn) else checked
 
     return decorate
 
 
-def refuse_later(where: str, **later: tuple[object, object]) -> None:
-    """Raise for the first option of a later version that is given: each is a value and its default.
+def exact_fields(cls: type[C]) -> type[C]:
+    """Decorate an attrs class: making one refuses unknown keywords likewise."""
+    setattr(cls, "__init__", exact(cls.__name__)(cls.__init__))  # noqa: B010
+    return cls
+
+
+def refuse_later(where: str, later: Mapping[str, tuple[object, object]]) -> None:
+    """Raise for the first option of a later version that is given: its value is not its default.
 
     Raises:
         NotBuiltYetError: an option does not have its default.

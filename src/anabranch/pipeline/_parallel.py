@@ -18,35 +18,14 @@ from anabranch.abc import Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.lanes._thread import IO_LIMIT, io_lane
-from anabranch.pipeline._config import (
-    BranchFailureStrategy,
-    MergeStrategy,
-    limit_of,
-    refuse_options,
-)
+from anabranch.pipeline._config import BranchFailureStrategy, limit_of
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Plan, output_of, result_of
+from anabranch.pipeline._plan import Plan, result_of
 from anabranch.pipeline._result import Branches, StepResult
 
 T = TypeVar("T", contravariant=True)
 
 UNBOUNDED_IS_FINE_TO = 64
-
-_OPTIONS = ("concurrency", "max_concurrency", "track_completion", "timeout", "on_branch_failure")
-_LATER = {
-    "merge_strategy": MergeStrategy.NO_MERGE,
-    "merge_config": None,
-    "merge_order": "declared",
-    "halt": None,
-    "priorities": None,
-    "cancel_when": (),
-    "cancel_grace": 5.0,
-    "breach_event": None,
-    "context_include_keys": None,
-    "field_mapping": None,
-    "reduce": None,
-}
-
 
 class UnboundedWarning(UserWarning):
     """Warn that a step runs more than 64 branches at once, because nothing bounds it."""
@@ -63,37 +42,20 @@ class Terms:
 
 
 class ParallelStep(Node[T, dict[str, Any]]):
-    """Run branches side by side; made by ``Step.parallel``.
-
-    Args:
-        concurrency: a ConcurrencyConfig; None for the simple path, every branch at once.
-        max_concurrency: short for ``ConcurrencyConfig(max_concurrent_branches=n)``, or a
-            CapacityLimiter of the host's loop, shared with whoever else uses it.
-        track_completion: False leaves ``completion_order`` empty.
-        timeout: seconds for the whole step, 30 unless said; None for none.
-        on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds if
-            one branch did).
-
-    Raises:
-        ConfigurationError: what cannot be meant; NotBuiltYetError for what a later version brings.
-    """
+    """Run branches side by side; made by ``Step.parallel``."""
 
     __slots__ = ("_by_key", "_plans", "_terms", "name")
 
     name: str | None
+    _by_key: Mapping[str, Plan]
+    _plans: tuple[Plan, ...]
+    _terms: Terms
 
-    def __init__(
-        self, name: str | None, plans: tuple[Plan, ...], options: Mapping[str, Any]
-    ) -> None:
-        where = "Step.parallel" if name is None else f"Step.parallel {name!r}"
-        refuse_options(where, options, _OPTIONS, _LATER)
+    def __init__(self, name: str | None, plans: tuple[Plan, ...], terms: Terms) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_plans", plans)
         object.__setattr__(self, "_by_key", {plan.key: plan for plan in plans})
-        object.__setattr__(self, "_terms", terms_of(where, options, timeout=30.0))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self!r} is immutable; make another step")
+        object.__setattr__(self, "_terms", terms)
 
     def __repr__(self) -> str:
         return f"<Step.parallel {self.name or ''}: {len(self._plans)} branches>"
@@ -111,7 +73,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 status=Status.FAILED,
                 feedback="it has no branches, so nothing ran; give it at least one",
             )
-        frame.emit(StepStarted(now, frame.path + name, len(branches)))
+        if run.delivery is not None:
+            frame.emit(StepStarted(now, frame.path + name, len(branches)))
         try:
             with threads_for(terms, run.host, self._plans):
                 await scheduler.run_all(branches)
@@ -122,31 +85,31 @@ class ParallelStep(Node[T, dict[str, Any]]):
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""
         result = self._result(name, branches, ledger, now, why)
-        frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
+        if run.delivery is not None:
+            frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
         return result
 
     def _result(
         self, name: str, branches: list[Branch], ledger: Ledger, started_at: float, why: str
     ) -> StepResult[Any]:
         """Fold how the branches ended; ``why`` says what stopped the step, if something did."""
-        by_key = dict(zip(self._by_key, branches, strict=True))
 
         def of(key: str, branch: Branch) -> StepResult[Any]:
             return result_of(self._by_key[key], key, branch, f"branch {key!r} of step {name!r}")
 
-        results = Branches(by_key, of)
-        succeeded = Status.SUCCEEDED
-        output = {
-            plan.key: output_of(plan, branch)
-            if branch.status is succeeded
-            else results[plan.key]
-            for plan, branch in zip(self._plans, branches, strict=True)
-        }
+        results = Branches(self._by_key, branches, of)
+        output: dict[str, Any] = {}
+        good = 0
+        for plan, branch in zip(self._plans, branches, strict=True):
+            if branch.status is Status.SUCCEEDED:
+                good += 1
+                output[plan.key] = branch.value.output if plan.nested else branch.value
+            else:
+                output[plan.key] = results[plan.key]
         order: tuple[str, ...] = ()
         if self._terms.tracks_completion:
             path = len(branches[0].key) - len(self._plans[0].key)
-            order = tuple([branch.key[path:] for branch in ledger.ended])
-        good = sum([branch.status is succeeded for branch in branches])
+            order = tuple([branch.key[path:] if path else branch.key for branch in ledger.ended])
         verdict = verdict_of(self._terms, good, len(branches), why)
         return StepResult(
             name=name,
@@ -159,28 +122,32 @@ class ParallelStep(Node[T, dict[str, Any]]):
         )
 
 
-def terms_of(where: str, options: Mapping[str, Any], *, timeout: float | None) -> Terms:
-    """Check a step's options; ``timeout`` is the default of its kind.
+def terms_of(
+    where: str,
+    concurrency: object,
+    max_concurrency: object,
+    track_completion: object,
+    timeout: float | None,
+    on_branch_failure: object,
+) -> Terms:
+    """Check a step's options.
 
     Raises:
         ConfigurationError: what cannot be meant.
     """
-    limit, tracks = limit_of(
-        where,
-        options.get("concurrency"),
-        options.get("max_concurrency"),
-        options.get("track_completion"),
-    )
-    seconds = options.get("timeout", timeout)
-    check_seconds(where, "timeout", seconds)
-    strategy = options.get("on_branch_failure", BranchFailureStrategy.PROPAGATE)
-    if not isinstance(strategy, BranchFailureStrategy):
+    limit, tracks = limit_of(where, concurrency, max_concurrency, track_completion)
+    check_seconds(where, "timeout", timeout)
+    if not isinstance(on_branch_failure, BranchFailureStrategy):
         raise ConfigurationError(
-            f"{where}: on_branch_failure={strategy!r} ({type(strategy).__name__}) is no "
-            f"BranchFailureStrategy; give BranchFailureStrategy.PROPAGATE or .IGNORE"
+            f"{where}: on_branch_failure={on_branch_failure!r} "
+            f"({type(on_branch_failure).__name__}) is no BranchFailureStrategy; "
+            f"give BranchFailureStrategy.PROPAGATE or .IGNORE"
         )
     return Terms(
-        limit=limit, tracks_completion=tracks, timeout=seconds, on_branch_failure=strategy
+        limit=limit,
+        tracks_completion=tracks,
+        timeout=timeout,
+        on_branch_failure=on_branch_failure,
     )
 
 
@@ -189,7 +156,9 @@ def scheduler_of(
 ) -> Scheduler:
     """Make the scheduler of a step: its limit, and those of the pipelines around it."""
     own = [] if terms.limit is None else [terms.limit]
-    if not own and not frame.limiters and count > UNBOUNDED_IS_FINE_TO:
+    if isinstance(terms.limit, int) and count <= terms.limit and frame.run.live is None:
+        own = []  # it cannot bind, so it costs nothing
+    if terms.limit is None and not frame.limiters and count > UNBOUNDED_IS_FINE_TO:
         warnings.warn(
             f"step {name!r} runs {count} branches at once, because nothing bounds it; "
             f"give it max_concurrency=",

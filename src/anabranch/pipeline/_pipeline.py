@@ -16,19 +16,18 @@ from anabranch._observers import Delivery
 from anabranch._scheduler import Live
 from anabranch._work import check_seconds, name_of
 from anabranch.abc import Limiter, Observer
-from anabranch.errors import ConfigurationError, DuplicateKeyError, HostLoopError, unknown_option
+from anabranch.errors import ConfigurationError, DuplicateKeyError, HostLoopError
 from anabranch.lanes._thread import io_lane
-from anabranch.pipeline._config import ExecutionConfig, refuse_options
+from anabranch.pipeline._check import check_name
+from anabranch.pipeline._config import ExecutionConfig
 from anabranch.pipeline._context import check_context
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
+from anabranch.pipeline._options import exact, refuse_later
 from anabranch.pipeline._result import PipelineResult, StepResult
-from anabranch.pipeline._step import as_node, check_name
+from anabranch.pipeline._step import as_node
 
 log = logging.getLogger("anabranch")
-
-_RUN_OPTIONS = ("context", "limiter", "observer", "timeout")
-_LATER = {"budget": None, "breach_event": None}
 
 
 class Pipeline(Node[In, Out]):
@@ -46,18 +45,18 @@ class Pipeline(Node[In, Out]):
     __slots__ = ("_config", "_nodes", "name")
 
     name: str | None
+    _config: ExecutionConfig
+    _nodes: tuple[tuple[str, Node[Any, Any]], ...]
 
+    @exact("Pipeline")
     def __init__(
         self,
         steps: Sequence[Node[Any, Any] | Callable[..., Any]] | Node[In, Out],
         *,
         name: str | None = None,
         execution_config: ExecutionConfig | None = None,
-        **unknown: object,
     ) -> None:
         where = "Pipeline" if name is None else f"Pipeline {name!r}"
-        for option in unknown:
-            raise unknown_option(where, option, ("steps", "name", "execution_config"))
         if name is not None:
             check_name("Pipeline", name)
         config = ExecutionConfig() if execution_config is None else execution_config
@@ -70,9 +69,6 @@ class Pipeline(Node[In, Out]):
         object.__setattr__(self, "_config", config)
         object.__setattr__(self, "_nodes", _named(where, steps))
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self!r} is immutable; make another Pipeline")
-
     def __repr__(self) -> str:
         return f"<Pipeline {self.name or ''}: {' >> '.join(name for name, _ in self._nodes)}>"
 
@@ -81,15 +77,17 @@ class Pipeline(Node[In, Out]):
         """The steps by name, in order."""
         return dict(self._nodes)
 
+    @exact("Pipeline.run")
     async def run(
         self,
         data: In = None,  # type: ignore[assignment]  # a pipeline that makes its own data needs none
         *,
         context: Any = None,
+        budget: None = None,
         limiter: Limiter | None = None,
+        breach_event: None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
-        **others: object,
     ) -> PipelineResult[Out]:
         """Run the pipeline in the host's loop.
 
@@ -105,38 +103,47 @@ class Pipeline(Node[In, Out]):
             ConfigurationError: an argument that cannot be meant, before anything starts.
             HostLoopError: no loop runs here.
         """
-        return await self._run(
-            data, context, limiter, observer, timeout, others, live=None
-        )
+        terms = (context, limiter, observer, timeout)
+        self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
+        return await self._run(data, *terms, live=None)
 
+    @exact("Pipeline.open")
     def open(
         self,
         data: In = None,  # type: ignore[assignment]  # as for run
         *,
         context: Any = None,
+        budget: None = None,
         limiter: Limiter | None = None,
+        breach_event: None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
-        **others: object,
     ) -> LiveRun[Out]:
         """Run the pipeline while the block of ``async with`` goes on; arguments as for ``run``.
 
         The block is handed the live run: its ``outcomes``, ``cancel``, ``snapshot``, ``result``.
         Leaving the block waits for the run, an exception in the block cancels it.
         """
-        self._check(context, limiter, observer, timeout, others)
+        terms = (context, limiter, observer, timeout)
+        self._check("Pipeline.open", *terms, budget=budget, breach_event=breach_event)
 
         async def start(live: Live) -> PipelineResult[Out]:
-            return await self._run(data, context, limiter, observer, timeout, others, live=live)
+            return await self._run(data, *terms, live=live)
 
         return LiveRun(start)
 
+    @exact("Pipeline.run_sync")
     def run_sync(
         self,
         data: In = None,  # type: ignore[assignment]  # as for run
         *,
         loop: str = "trio",
-        **options: Any,
+        context: Any = None,
+        budget: None = None,
+        limiter: Limiter | None = None,
+        breach_event: None = None,
+        observer: Observer | None = None,
+        timeout: float | None = None,
     ) -> PipelineResult[Out]:
         """Run the pipeline in a loop of its own, from a plain program; options as for ``run``.
 
@@ -149,14 +156,16 @@ class Pipeline(Node[In, Out]):
         """
         if loop not in ("trio", "asyncio"):
             raise ConfigurationError(
-                f"run_sync: loop={loop!r} is no loop; give 'trio' or 'asyncio'"
+                f"Pipeline.run_sync: loop={loop!r} is no loop; give 'trio' or 'asyncio'"
             )
+        terms = (context, limiter, observer, timeout)
+        self._check("Pipeline.run_sync", *terms, budget=budget, breach_event=breach_event)
         if _runtime.loop_runs_here():
             raise HostLoopError(
                 "run_sync opens a loop of its own, and one runs in this thread already; "
                 "inside it write: await pipeline.run(...)"
             )
-        return anyio.run(partial(self.run, data, **options), backend=loop)
+        return anyio.run(partial(self._run, data, *terms, live=None), backend=loop)
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of another pipeline, or as a branch."""
@@ -181,11 +190,9 @@ class Pipeline(Node[In, Out]):
         limiter: Limiter | None,
         observer: Observer | None,
         timeout: float | None,
-        others: Mapping[str, object],
         *,
         live: Live | None,
     ) -> PipelineResult[Out]:
-        self._check(context, limiter, observer, timeout, others)
         host = current_host()
         clock = host.clock
         delivery = None if observer is None else Delivery(observer)
@@ -245,18 +252,17 @@ class Pipeline(Node[In, Out]):
         limit = self._config.max_parallel_steps
         return () if limit is None else (host.runtime.CapacityLimiter(limit),)
 
+    @staticmethod
     def _check(
-        self,
+        where: str,
         context: Any,
         limiter: object,
         observer: object,
         timeout: object,
-        others: Mapping[str, object],
+        **later: object,
     ) -> None:
         """Raise ConfigurationError for an argument of a run that cannot be meant."""
-        where = f"Pipeline {self.name!r}" if self.name else "Pipeline.run"
-        if others:
-            refuse_options(where, others, _RUN_OPTIONS, _LATER)
+        refuse_later(where, {option: (value, None) for option, value in later.items()})
         check_seconds(where, "timeout", timeout)
         check_context(context)
         if limiter is not None and not isinstance(limiter, Limiter):

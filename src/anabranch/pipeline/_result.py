@@ -7,7 +7,7 @@ no objects that nobody asked for.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -184,23 +184,30 @@ class PipelineResult(Generic[Out]):
 class Branches(Mapping[str, StepResult[Any]]):
     """Show the branches of a step as results, each built when it is first asked for."""
 
-    __slots__ = ("_branches", "_built", "_of")
+    __slots__ = ("_branches", "_built", "_by_key", "_keys", "_of")
 
     def __init__(
-        self, branches: Mapping[str, Branch], of: Callable[[str, Branch], StepResult[Any]]
+        self,
+        keys: Collection[str],
+        branches: Sequence[Branch],
+        of: Callable[[str, Branch], StepResult[Any]],
     ) -> None:
+        self._keys = keys
         self._branches = branches
+        self._by_key: dict[str, Branch] | None = None
         self._built: dict[str, StepResult[Any]] = {}
         self._of = of
 
     def __getitem__(self, key: str) -> StepResult[Any]:
         result = self._built.get(key)
         if result is None:
-            result = self._built[key] = self._of(key, self._branches[key])
+            if self._by_key is None:
+                self._by_key = dict(zip(self._keys, self._branches, strict=True))
+            result = self._built[key] = self._of(key, self._by_key[key])
         return result
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._branches)
+        return iter(self._keys)
 
     def __len__(self) -> int:
         return len(self._branches)

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
 from anabranch._scheduler import Scheduler
-from anabranch._work import (
-    Status,
-    check_callable,
-    check_lane,
-    check_on_cancel,
-    check_seconds,
-    name_of,
-)
-from anabranch.abc import Lane
+from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
+from anabranch.abc import Lane, Limiter
 from anabranch.errors import ConfigurationError
-from anabranch.pipeline._config import refuse_options
+from anabranch.pipeline._check import check_function, check_name, takes_context
+from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
-from anabranch.pipeline._parallel import ParallelStep
+from anabranch.pipeline._options import exact, refuse_later
+from anabranch.pipeline._parallel import ParallelStep, terms_of
 from anabranch.pipeline._plan import Plan, result_of
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._typed import MapOptions, ParallelOptions, StepOptions, TakesContext
 
 T = TypeVar("T")
 U = TypeVar("U")
-T_contra = TypeVar("T_contra", contravariant=True)
-U_co = TypeVar("U_co", covariant=True)
-
-
-class _TakesContext(Protocol[T_contra, U_co]):
-    def __call__(self, data: T_contra, /, *, context: Any) -> U_co: ...
-
-
-_OPTIONS = ("lane", "timeout", "on_cancel")
-_LATER = {"retry": None, "breaker": None, "fallback": None, "cache": None}
-
+Part: TypeAlias = Node[Any, Any] | Callable[..., Any]  # what may stand in a branch
+Items: TypeAlias = Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Any]
 
 class Step(Node[In, Out]):
     """Call ``fn(data)``, or ``fn(data, context=...)`` if it takes a context.
@@ -59,66 +45,31 @@ class Step(Node[In, Out]):
 
     name: str
     fn: Callable[..., Any]
+    _lane: str | Lane
+    _on_cancel: str
+    _takes_context: bool
+    _timeout: float | None
 
     if TYPE_CHECKING:
 
         @overload
         def __init__(
-            self: Step[T, U],
-            name: str,
-            fn: Callable[[T], Coroutine[Any, Any, U]],
-            *,
-            lane: str | Lane = "auto",
-            timeout: float | None = None,
-            retry: None = None,
-            breaker: None = None,
-            fallback: None = None,
-            cache: None = None,
-            on_cancel: str = "abandon",
+            self: Step[T, U], name: str, fn: Callable[[T], Coroutine[Any, Any, U]], **options: Unpack[StepOptions]
         ) -> None: ...
         @overload
         def __init__(
-            self: Step[T, U],
-            name: str,
-            fn: _TakesContext[T, Coroutine[Any, Any, U]],
-            *,
-            lane: str | Lane = "auto",
-            timeout: float | None = None,
-            retry: None = None,
-            breaker: None = None,
-            fallback: None = None,
-            cache: None = None,
-            on_cancel: str = "abandon",
+            self: Step[T, U], name: str, fn: TakesContext[T, Coroutine[Any, Any, U]], **options: Unpack[StepOptions]
         ) -> None: ...
         @overload
         def __init__(
-            self: Step[T, U],
-            name: str,
-            fn: Callable[[T], U],
-            *,
-            lane: str | Lane = "auto",
-            timeout: float | None = None,
-            retry: None = None,
-            breaker: None = None,
-            fallback: None = None,
-            cache: None = None,
-            on_cancel: str = "abandon",
+            self: Step[T, U], name: str, fn: Callable[[T], U], **options: Unpack[StepOptions]
         ) -> None: ...
         @overload
         def __init__(
-            self: Step[T, U],
-            name: str,
-            fn: _TakesContext[T, U],
-            *,
-            lane: str | Lane = "auto",
-            timeout: float | None = None,
-            retry: None = None,
-            breaker: None = None,
-            fallback: None = None,
-            cache: None = None,
-            on_cancel: str = "abandon",
+            self: Step[T, U], name: str, fn: TakesContext[T, U], **options: Unpack[StepOptions]
         ) -> None: ...
 
+    @exact("Step")
     def __init__(
         self,
         name: str,
@@ -126,12 +77,16 @@ class Step(Node[In, Out]):
         *,
         lane: str | Lane = "auto",
         timeout: float | None = None,
+        retry: None = None,
+        breaker: None = None,
+        fallback: None = None,
+        cache: None = None,
         on_cancel: str = "abandon",
-        **others: object,
     ) -> None:
         check_name("Step", name)
         where = f"Step {name!r}"
-        refuse_options(where, others, _OPTIONS, _LATER)
+        later = {"retry": retry, "breaker": breaker, "fallback": fallback, "cache": cache}
+        refuse_later(where, {option: (value, None) for option, value in later.items()})
         check_function(where, fn)
         check_lane(where, lane)
         check_seconds(where, "timeout", timeout)
@@ -141,48 +96,149 @@ class Step(Node[In, Out]):
         for slot, value in zip(Step.__slots__, values, strict=True):
             object.__setattr__(self, slot, value)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self!r} is immutable; make another Step")
-
     def __repr__(self) -> str:
         return f"<Step {self.name!r}: {name_of(self.fn)}>"
 
+    if TYPE_CHECKING:
+
+        @overload
+        @staticmethod
+        def parallel(
+            name: str | Mapping[str, Callable[[T], Any]] | None = None,
+            branches: Mapping[str, Callable[[T], Any]] | None = None,
+            **options: Unpack[ParallelOptions],
+        ) -> ParallelStep[T]: ...
+        @overload
+        @staticmethod
+        def parallel(
+            name: str | Mapping[str, Node[T, Any]] | None = None,
+            branches: Mapping[str, Node[T, Any]] | None = None,
+            **options: Unpack[ParallelOptions],
+        ) -> ParallelStep[T]: ...
+        @overload
+        @staticmethod
+        def parallel(
+            name: str | Mapping[str, Part] | None = None,
+            branches: Mapping[str, Part] | None = None,
+            **options: Unpack[ParallelOptions],
+        ) -> ParallelStep[Any]: ...
+
     @staticmethod
+    @exact("Step.parallel")
     def parallel(
-        name: str | Mapping[str, Any] | None = None,
-        branches: Mapping[str, Node[T, Any] | Callable[..., Any]] | None = None,
-        **options: Any,
-    ) -> ParallelStep[T]:
+        name: str | Mapping[str, Part] | None = None,
+        branches: Mapping[str, Part] | None = None,
+        *,
+        merge_strategy: MergeStrategy = MergeStrategy.NO_MERGE,
+        merge_config: None = None,
+        merge_order: str = "declared",
+        concurrency: ConcurrencyConfig | None = None,
+        max_concurrency: int | Limiter | None = None,
+        track_completion: bool | None = None,
+        timeout: float | None = 30.0,
+        on_branch_failure: BranchFailureStrategy = BranchFailureStrategy.PROPAGATE,
+        halt: None = None,
+        priorities: None = None,
+        cancel_when: Sequence[Never] = (),
+        cancel_grace: float = 5.0,
+        breach_event: None = None,
+        context_include_keys: None = None,
+        field_mapping: None = None,
+        reduce: None = None,
+    ) -> ParallelStep[Any]:
         """Run branches side by side, each with the step's input.
 
         Spelled ``Step.parallel("name", {...})``, ``Step.parallel({...})`` or
-        ``Step.parallel(branches={...})``. The options are those of ParallelStep.
+        ``Step.parallel(branches={...})``.
+
+        Args:
+            concurrency: a ConcurrencyConfig; None for the simple path, every branch at once.
+            max_concurrency: short for ``ConcurrencyConfig(max_concurrent_branches=n)``, or a
+                CapacityLimiter of the host's loop, shared with whoever else uses it.
+            track_completion: False leaves ``completion_order`` empty.
+            timeout: seconds for the whole step; None for none.
+            on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds
+                if one branch did).
+
+        Raises:
+            ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
+                which a later version brings.
         """
-        if branches is None and isinstance(name, Mapping):
-            name, branches = None, name
-        if branches is None:
-            raise ConfigurationError(
-                f"Step.parallel: no branches (got name={name!r}); give a mapping of key to branch"
-            )
-        if name is not None:
-            check_name("Step.parallel", name)
-        return ParallelStep(name, _plans(name, branches), options)
+        title, parts = _spelled(name, branches)
+        where = "Step.parallel" if title is None else f"Step.parallel {title!r}"
+        later = {
+            "merge_strategy": (merge_strategy, MergeStrategy.NO_MERGE),
+            "merge_config": (merge_config, None),
+            "merge_order": (merge_order, "declared"),
+            "halt": (halt, None),
+            "priorities": (priorities, None),
+            "cancel_when": (cancel_when, ()),
+            "cancel_grace": (cancel_grace, 5.0),
+            "breach_event": (breach_event, None),
+            "context_include_keys": (context_include_keys, None),
+            "field_mapping": (field_mapping, None),
+            "reduce": (reduce, None),
+        }
+        refuse_later(where, later)
+        limit = (concurrency, max_concurrency, track_completion)
+        terms = terms_of(where, *limit, timeout, on_branch_failure)
+        return ParallelStep(title, _plans(where, parts), terms)
+
+    if TYPE_CHECKING:
+
+        @overload
+        @staticmethod
+        def map_over(
+            name: str,
+            step: Node[Any, U] | Callable[..., Coroutine[Any, Any, U]],
+            *,
+            items: Items | None = None,
+            **options: Unpack[MapOptions],
+        ) -> MapStep[Any, U]: ...
+        @overload
+        @staticmethod
+        def map_over(
+            name: str,
+            step: Callable[..., U],
+            *,
+            items: Items | None = None,
+            **options: Unpack[MapOptions],
+        ) -> MapStep[Any, U]: ...
 
     @staticmethod
+    @exact("Step.map_over")
     def map_over(
         name: str,
-        step: Node[Any, U] | Callable[[Any], Coroutine[Any, Any, U]] | Callable[[Any], U],
+        step: Part,
         *,
-        items: Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Any] | None = None,
-        **options: Any,
-    ) -> MapStep[Any, U]:
+        items: Items | None = None,
+        concurrency: ConcurrencyConfig | None = None,
+        max_concurrency: int | Limiter | None = None,
+        timeout: float | None = None,
+        on_branch_failure: BranchFailureStrategy = BranchFailureStrategy.PROPAGATE,
+        halt: None = None,
+        reduce: None = None,
+    ) -> MapStep[Any, Any]:
         """Run ``step`` once for each item, pulled only as fast as it runs.
 
-        ``items=None`` takes the step's input, a callable is given it, an iterable or async
-        iterable is taken as it is. The options are those of MapStep.
+        Args:
+            items: None takes the step's input; a callable is given it; an iterable or async
+                iterable is taken as it is.
+            concurrency, max_concurrency: as for ``parallel``. Without either, items whose number
+                is known all run at once, and others under ``min(10, 2 * cores)``.
+            timeout: seconds for the whole step; None for none.
+            on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds
+                if one item did).
+
+        Raises:
+            ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
+                which a later version brings.
         """
         check_name("Step.map_over", name)
-        return MapStep(name, _plan(f"Step.map_over {name!r}", "item", step), items, options)
+        where = f"Step.map_over {name!r}"
+        refuse_later(where, {"halt": (halt, None), "reduce": (reduce, None)})
+        terms = terms_of(where, concurrency, max_concurrency, None, timeout, on_branch_failure)
+        return MapStep(name, _plan(where, "item", step), items, terms)
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of a pipeline."""
@@ -224,6 +280,17 @@ async def _run_here(branch: Branch, frame: Frame) -> None:
         branch.ended_at = clock()
 
 
+def _spelled(name: object, branches: object) -> tuple[str | None, object]:
+    """Tell the name of a parallel step from its branches: both may come first."""
+    if branches is None and isinstance(name, Mapping):
+        return None, name
+    if branches is None:
+        raise ConfigurationError(
+            f"Step.parallel: no branches (got name={name!r}); give a mapping of key to branch"
+        )
+    return None if name is None else check_name("Step.parallel", name), branches
+
+
 def as_node(where: str, name: str, part: object) -> Node[Any, Any]:
     """Return ``part`` if it is a node, else the Step that it becomes."""
     if isinstance(part, Node):
@@ -236,10 +303,7 @@ def as_node(where: str, name: str, part: object) -> Node[Any, Any]:
     return Step(name, part)
 
 
-def _plans(
-    name: str | None, branches: Mapping[str, Node[Any, Any] | Callable[..., Any]]
-) -> tuple[Plan, ...]:
-    where = "Step.parallel" if name is None else f"Step.parallel {name!r}"
+def _plans(where: str, branches: object) -> tuple[Plan, ...]:
     if not isinstance(branches, Mapping):
         raise ConfigurationError(
             f"{where}: branches={branches!r:.80} ({type(branches).__name__}) is no mapping; "
@@ -259,42 +323,3 @@ def _plan(where: str, key: str, part: object) -> Plan:
     if isinstance(node, Step):
         return node.plan(key)
     return Plan(key=key, node=node, kind=ASYNC, fn=run_nested, nested=True)
-
-
-def check_name(where: str, name: object) -> None:
-    """Raise ConfigurationError unless ``name`` is a string that is not empty."""
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(
-            f"{where}: name={name!r} ({type(name).__name__}) is no name; "
-            f"give a string that is not empty"
-        )
-
-
-def check_function(where: str, fn: object) -> None:
-    """Raise ConfigurationError for what cannot be called with the data."""
-    check_callable(where, fn)
-    try:
-        signature = inspect.signature(fn)  # type: ignore[arg-type]  # check_callable has seen to it
-    except (TypeError, ValueError):  # some builtins have none
-        return
-    parameters = signature.parameters
-    keywords = {"context": None} if "context" in parameters else {}
-    try:
-        signature.bind(object(), **keywords)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone ({error}); "
-            f"a branch is called as fn(data), or fn(data, context=...)"
-        ) from None
-
-
-def takes_context(where: str, fn: Callable[..., Any]) -> bool:
-    """Tell whether ``fn`` has a parameter named ``context`` that can be given by name."""
-    try:
-        parameter = inspect.signature(fn).parameters.get("context")
-    except (TypeError, ValueError):
-        return False
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    if parameter is None or parameter.kind not in by_name:
-        return False
-    return next(iter(inspect.signature(fn).parameters)) != "context"

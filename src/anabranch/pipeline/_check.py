@@ -1,0 +1,51 @@
+"""Check what a user names and hands in as a function, before anything starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from anabranch._work import check_callable, name_of
+from anabranch.errors import ConfigurationError
+
+
+def check_name(where: str, name: object) -> str:
+    """Return ``name``; raise ConfigurationError unless ``name`` is a string that is not empty."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(
+            f"{where}: name={name!r} ({type(name).__name__}) is no name; "
+            f"give a string that is not empty"
+        )
+    return name
+
+
+def check_function(where: str, fn: object) -> None:
+    """Raise ConfigurationError for what cannot be called with the data."""
+    check_callable(where, fn)
+    assert callable(fn)
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # some builtins have none
+        return
+    parameters = signature.parameters
+    keywords = {"context": None} if "context" in parameters else {}
+    try:
+        signature.bind(object(), **keywords)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone ({error}); "
+            f"a branch is called as fn(data), or fn(data, context=...)"
+        ) from None
+
+
+def takes_context(where: str, fn: Callable[..., Any]) -> bool:
+    """Tell whether ``fn`` has a parameter named ``context`` that can be given by name."""
+    try:
+        parameter = inspect.signature(fn).parameters.get("context")
+    except (TypeError, ValueError):
+        return False
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    if parameter is None or parameter.kind not in by_name:
+        return False
+    return next(iter(inspect.signature(fn).parameters)) != "context"

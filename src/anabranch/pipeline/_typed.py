@@ -1,0 +1,62 @@
+"""Spell a step's options as types, so that each overload need not repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Never, Protocol, TypedDict, TypeVar
+
+from anabranch.abc import Lane, Limiter
+from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
+
+T_contra = TypeVar("T_contra", contravariant=True)
+U_co = TypeVar("U_co", covariant=True)
+
+
+class TakesContext(Protocol[T_contra, U_co]):
+    """Be called with the data and, by name, the run's context."""
+
+    def __call__(self, data: T_contra, /, *, context: Any) -> U_co: ...  # noqa: D102
+
+
+class StepOptions(TypedDict, total=False):
+    """The options of ``Step``."""
+
+    lane: str | Lane
+    timeout: float | None
+    retry: None
+    breaker: None
+    fallback: None
+    cache: None
+    on_cancel: str
+
+
+class MapOptions(TypedDict, total=False):
+    """The options of ``Step.map_over`` but for ``items``."""
+
+    concurrency: ConcurrencyConfig | None
+    max_concurrency: int | Limiter | None
+    timeout: float | None
+    on_branch_failure: BranchFailureStrategy
+    halt: None
+    reduce: None
+
+
+class ParallelOptions(TypedDict, total=False):
+    """The options of ``Step.parallel``."""
+
+    merge_strategy: MergeStrategy
+    merge_config: None
+    merge_order: str
+    concurrency: ConcurrencyConfig | None
+    max_concurrency: int | Limiter | None
+    track_completion: bool | None
+    timeout: float | None
+    on_branch_failure: BranchFailureStrategy
+    halt: None
+    priorities: None
+    cancel_when: Sequence[Never]
+    cancel_grace: float
+    breach_event: None
+    context_include_keys: None
+    field_mapping: None
+    reduce: None
