@@ -35,7 +35,7 @@ class MergeStrategy(Enum):
     ERROR_ON_CONFLICT = "error_on_conflict"
 
 
-def _check_ceiling(_: object, __: object, value: object) -> None:
+def _check_ceiling(_: object, __: object, value: Any) -> None:
     if value is not None:
         check_limit("ConcurrencyConfig", "max_concurrent_branches", value)
 
@@ -96,7 +96,7 @@ class ResourceLimits:
     max_cpu_percent: float | None = attrs.field(default=None, validator=_refuse)
 
 
-def _check_max_parallel(_: object, __: object, value: object) -> None:
+def _check_max_parallel(_: object, __: object, value: Any) -> None:
     if value is not None:
         check_limit("ExecutionConfig", "max_parallel_steps", value)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 import attrs
 
-from anabranch._observers import Delivery
 from anabranch._host import Host
+from anabranch._observers import Delivery
 from anabranch._scheduler import Live
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
 from anabranch.events import Event
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._typed import TakesContext
 
 if TYPE_CHECKING:
     from anabranch.pipeline._pipeline import Pipeline
@@ -64,13 +65,25 @@ class Node(Generic[In, Out]):
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{self!r} cannot be changed ({name}); make another one")
 
-    def __rshift__(self, other: Node[Any, New] | Callable[[Any], New]) -> Pipeline[In, New]:
-        """Put ``other`` behind this one."""
-        joined: Pipeline[In, New] = Node._join(self, other)
-        return joined
+    if TYPE_CHECKING:
+
+        @overload
+        def __rshift__(self, other: Node[Out, New]) -> Pipeline[In, New]: ...
+        @overload
+        def __rshift__(self, other: Callable[[Out], Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+        @overload
+        def __rshift__(self, other: TakesContext[Out, Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+        @overload
+        def __rshift__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...
+        @overload
+        def __rshift__(self, other: TakesContext[Out, New]) -> Pipeline[In, New]: ...
+
+    def __rshift__(self, other: Any) -> Any:
+        """Put ``other``, a step or a function, behind this one."""
+        return Node._join(self, other)
 
     def __rrshift__(self, other: Callable[[Any], Any]) -> Pipeline[Any, Out]:
-        """Put this one behind a plain function."""
+        """Put this one behind a function."""
         joined: Pipeline[Any, Out] = Node._join(other, self)
         return joined
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import anyio
 import attrs
@@ -25,7 +25,11 @@ from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
 from anabranch.pipeline._options import exact, refuse_later
 from anabranch.pipeline._result import PipelineResult, StepResult
-from anabranch.pipeline._step import as_node
+from anabranch.pipeline._step import Part, as_node
+from anabranch.pipeline._typed import PipelineOptions
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 log = logging.getLogger("anabranch")
 
@@ -48,10 +52,21 @@ class Pipeline(Node[In, Out]):
     _config: ExecutionConfig
     _nodes: tuple[tuple[str, Node[Any, Any]], ...]
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Pipeline[T, U], steps: Node[T, U], **options: Unpack[PipelineOptions]
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Pipeline[Any, Any], steps: Sequence[Part], **options: Unpack[PipelineOptions]
+        ) -> None: ...
+
     @exact("Pipeline")
     def __init__(
         self,
-        steps: Sequence[Node[Any, Any] | Callable[..., Any]] | Node[In, Out],
+        steps: Sequence[Part] | Node[Any, Any],
         *,
         name: str | None = None,
         execution_config: ExecutionConfig | None = None,

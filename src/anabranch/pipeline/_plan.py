@@ -85,7 +85,7 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
     inner = _inner(branch) if plan.nested else None
     status = branch.status
     assert status is not None, "a branch that has not ended has no result"
-    shared = {
+    shared: dict[str, Any] = {
         "name": key,
         "success": status is Status.SUCCEEDED,
         "status": status,

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Never, Protocol, TypedDict, TypeVar
 
 from anabranch.abc import Lane, Limiter
-from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
+from anabranch.pipeline._config import (
+    BranchFailureStrategy,
+    ConcurrencyConfig,
+    ExecutionConfig,
+    MergeStrategy,
+)
 
 T_contra = TypeVar("T_contra", contravariant=True)
 U_co = TypeVar("U_co", covariant=True)
@@ -28,6 +33,13 @@ class StepOptions(TypedDict, total=False):
     fallback: None
     cache: None
     on_cancel: str
+
+
+class PipelineOptions(TypedDict, total=False):
+    """The options of ``Pipeline``."""
+
+    name: str | None
+    execution_config: ExecutionConfig | None
 
 
 class MapOptions(TypedDict, total=False):
