@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextvars import Context, copy_context
 from types import AsyncGeneratorType
 from typing import Any
 
@@ -33,9 +34,9 @@ class Feeds:
         self._may_pull = may_pull
         self._on_error = on_error
         self._on_end = on_end
-        self._plain: deque[tuple[Iterator[Any], Accept]] = deque()
+        self._plain: deque[tuple[Iterator[Any], Accept, Context]] = deque()
         self._async = 0  # async feeds that have not ended
-        self._read: Any = None  # an Event while an async feed waits for the reader
+        self._read: Any = None  # an Event while async feeds wait for the reader
 
     def __bool__(self) -> bool:
         return bool(self._plain or self._async)
@@ -45,8 +46,11 @@ class Feeds:
         return bool(self._plain) and self._may_pull()
 
     def add(self, elements: Iterable[Any], accept: Accept) -> None:
-        """Pull from a plain iterable, after those that were added before."""
-        self._plain.append((iter(elements), accept))
+        """Pull from a plain iterable, after those that were added before.
+
+        It runs in the context of now: the hand that pulls may have been started by any branch.
+        """
+        self._plain.append((iter(elements), accept, copy_context()))
 
     def add_async(self) -> None:
         """Count an async feed, for which ``run_async`` is about to be started."""
@@ -57,18 +61,19 @@ class Feeds:
         self._plain.clear()
 
     def reader_moved(self) -> None:
-        """Let an async feed look again whether it may pull."""
+        """Let the async feeds look again whether they may pull."""
         if self._read is not None:
             self._read.set()
+            self._read = None
 
     def pull(self) -> Branch | None:
         """Pull one element and make it a branch; None when there is none, or none is wanted."""
         if not self._may_pull():
             return None
         while self._plain:
-            elements, accept = self._plain[0]
+            elements, accept, context = self._plain[0]
             try:
-                return _fed(accept(next(elements)))
+                return _fed(context.run(_next, elements, accept))
             except StopIteration:
                 self._plain.popleft()
             except Exception as error:
@@ -102,15 +107,19 @@ class Feeds:
 
     async def _wanted(self) -> None:
         while not self._may_pull():
-            self._read = self._runtime.Event()
+            if self._read is None:
+                self._read = self._runtime.Event()
             await self._read.wait()
-            self._read = None
 
     def _fail(self, error: Exception) -> None:
         """Keep the iterable's error for whoever owns the scheduler, and stop everything."""
         self.error = self.error or error
         self.end()
         self._on_error()
+
+
+def _next(elements: Iterator[Any], accept: Accept) -> Branch:
+    return accept(next(elements))
 
 
 def _fed(branch: Branch) -> Branch:
