@@ -17,7 +17,7 @@ from typing import Any
 from anabranch._attempt import step_in
 from anabranch._branch import ASYNC, THREAD, Branch
 from anabranch._ledger import SLICE_S, Ledger
-from anabranch._runtime import absorb_native_cancel, native_cancels
+from anabranch._runtime import absorb_native_cancel
 from anabranch._thread_hand import ThreadHand
 from anabranch._token import Held, holding, take, take_nowait
 from anabranch._work import Status
@@ -58,7 +58,7 @@ class Hand:
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
         self._unproven = True  # it has not run a branch yet
-        self._cancels = native_cancels() if guest else 0  # how often the host was cancelled before
+        self._cancels = ledger.host.native_cancels() if guest else 0  # how often the host was cancelled before
         ledger.fresh += 1
         ledger.hands.add(self)
         self._origin: Context = ledger.context  # what each branch's own context is a copy of
@@ -100,7 +100,7 @@ class Hand:
         if self._fresh:
             self._fresh = False
             ledger.fresh -= 1
-            if ledger.room:
+            if ledger.room and (ledger.queue or ledger.pull is not None):
                 ledger.grow_in_step()
 
     def interrupted(self) -> None:
@@ -111,7 +111,7 @@ class Hand:
         """Begin no further branch where the last one kept a cancellation from outside to itself."""
         self._used_up = False
         await self.ledger.runtime.lowlevel.checkpoint_if_cancelled()
-        if self._guest and native_cancels() > self._cancels:
+        if self._guest and self.ledger.host.native_cancels() > self._cancels:
             raise self.ledger.runtime.Cancelled
 
     def cancel(self, reason: str) -> bool:
@@ -359,7 +359,7 @@ class Hand:
             return True
         if not self._used_up:
             return False
-        if self._guest and native_cancels() > self._cancels:
+        if self._guest and self.ledger.host.native_cancels() > self._cancels:
             return True
         return self.ledger.runtime.current_effective_deadline() == -math.inf
 
@@ -372,6 +372,8 @@ class Hand:
             branch.error = passes
             self.ledger.end(branch, Status.FAILED)
             return
+        if passes is not None:  # one that struck child tasks only, and was never thrown in here
+            self._used_up = True
         self._failed(branch, error)
         assert branch.status is not None
         self.ledger.end(branch, branch.status, branch.reason)

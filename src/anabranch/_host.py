@@ -20,12 +20,13 @@ class Host:
     ``tick`` is when the loop last went round, as far as all hands on it can tell.
     """
 
-    __slots__ = ("_parts", "clock", "runtime", "tick")
+    __slots__ = ("_parts", "clock", "native_cancels", "runtime", "tick")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         # Called from threads too, and cheaper than the runtime's current_time().
         self.clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
+        self.native_cancels = _runtime.native_counter()
         self.tick = -math.inf
         self._parts: dict[Any, Any] = {}
 

@@ -18,8 +18,9 @@ class Queue:
     __slots__ = ("_levels", "_order")
 
     def __init__(self) -> None:
-        self._levels: dict[int, deque[Branch]] = {}
-        self._order: tuple[deque[Branch], ...] = ()  # replaced as a whole, never changed
+        level: deque[Branch] = deque()  # most queues have one level, that of priority 0
+        self._levels = {0: level}
+        self._order: tuple[deque[Branch], ...] = (level,)  # replaced as a whole, never changed
 
     def __bool__(self) -> bool:
         return any(self._order)
@@ -33,10 +34,7 @@ class Queue:
 
     def push_all(self, branches: list[Branch]) -> None:
         """Append branches that all have priority 0."""
-        level = self._levels.get(0)
-        if level is None:
-            level = self._add_level(0)
-        level.extend(branches)
+        self._levels[0].extend(branches)
 
     def pop(self) -> Branch | None:
         """Remove the most urgent branch that has not ended; None when there is none."""

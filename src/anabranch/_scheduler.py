@@ -384,8 +384,10 @@ class Scheduler:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
         ledger.settle()
-        ledger.cut_off = bool(ledger.queue) or self._nursery.cancel_scope.cancelled_caught
-        self._record_queued(ledger.why_cancelled())
+        ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
+        if ledger.queue:
+            ledger.cut_off = True
+            self._record_queued(ledger.why_cancelled())
         self._state = "closed"
         if self._live is not None:
             self._live.closed(self)

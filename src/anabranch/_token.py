@@ -23,6 +23,9 @@ from anabranch.abc import Limiter
 holding: ContextVar[Held | None] = ContextVar("anabranch_holding", default=None)
 
 
+_NOTHING: frozenset[Any] = frozenset()  # most tokens are never lent, and cost nothing for it
+
+
 class Held:
     """Borrow one token from each of ``limiters``; the object itself is the borrower."""
 
@@ -33,8 +36,8 @@ class Held:
         self.parent = parent
         self.closed = False
         self.waits_for: Limiter | None = None
-        self.missing: set[Any] = set()  # lent, or lost to a cancellation while it was lent
-        self._lent: dict[Limiter, int] = {}
+        self.missing = _NOTHING  # lent, or lost to a cancellation while it was lent
+        self._lent: dict[Limiter, int] | None = None  # how many blocks each is lent to
 
     @property
     def complete(self) -> bool:
@@ -57,14 +60,17 @@ class Held:
 
     def lend(self, limiter: Limiter) -> None:
         """Give the token of ``limiter`` back until as many ``reclaim`` as ``lend`` were called."""
+        if self._lent is None:
+            self._lent = {}
         count = self._lent.get(limiter, 0)
         self._lent[limiter] = count + 1
         if not count and limiter not in self.missing:
-            self.missing.add(limiter)
+            self.missing |= {limiter}
             limiter.release_on_behalf_of(self)
 
     def reclaim(self, limiter: Limiter) -> bool:
         """Count a loan as ended; True when the token must now be taken back."""
+        assert self._lent is not None, "only what was lent is reclaimed"
         count = self._lent.pop(limiter) - 1
         if count:
             self._lent[limiter] = count
@@ -134,11 +140,11 @@ class Loan:
         for held, limiters in owed.items():
             if not take_nowait(limiters, self._runtime, held):
                 await take(limiters, self._runtime, held)
-            held.missing.difference_update(limiters)
+            held.missing -= set(limiters)
 
     def take_back_nowait(self) -> None:
         """Take back what is free now: a block that is left by an exception cannot wait."""
         for held, limiter in self._lent:
             if held.reclaim(limiter) and take_nowait([limiter], self._runtime, held):
-                held.missing.discard(limiter)
+                held.missing -= {limiter}
         self._lent = []

@@ -252,7 +252,9 @@ class Pipeline(Node[In, Out]):
     ) -> PipelineResult[Out]:
         complete = len(history) == len(self._nodes) and history[-1].success
         success = complete and not reason
-        log.debug("%r %s in %.3g s %s", self, "succeeded" if success else "failed", duration, reason)
+        if log.isEnabledFor(logging.DEBUG):
+            how = "succeeded" if success else "failed"
+            log.debug("%r %s in %.3g s %s", self, how, duration, reason)
         return PipelineResult(
             name=self.name or "pipeline",
             success=success,
