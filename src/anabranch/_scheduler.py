@@ -385,8 +385,8 @@ class Scheduler:
         ledger = self.ledger
         ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
-        if ledger.queue:
-            ledger.cut_off = True
+        if ledger.queue or self._feeds is not None:
+            ledger.cut_off = ledger.cut_off or bool(ledger.queue)
             self._record_queued(ledger.why_cancelled())
         self._state = "closed"
         if self._live is not None:
