@@ -20,6 +20,7 @@ _TIMEOUT = st.sampled_from([None, None, None, None, 0.5, 1.0, 1.5, 3 * MS])
 _AT = st.sampled_from([0.0, MS, 0.25, 0.5, 1.0, 1.5, 2.0, 3.5])
 _GLOB = st.sampled_from(["*", "a*", "b*", "?1", "**"])
 _PRIORITY = st.sampled_from([0, 0, 0, 1, 2, -1])
+_HOW = ["leaves", "leaves", "reads", "reads", "dawdles", "run_all", "run_bare"]
 _LETTER = st.sampled_from("ab")
 _LIMIT = st.integers(1, 5)
 _COPIES = st.sampled_from([1, 1, 2, 4, 7])
@@ -76,24 +77,26 @@ def _group(here: _Here) -> p.Group:
     limits = _limits(here)
     used = frozenset(-1 - limit for limit in limits if limit < 0)
     inner = attrs.evolve(here, depth=here.depth + 1, held=here.held | used)
-    how = draw(st.sampled_from(["leaves", "leaves", "reads", "reads", "run_all", "run_bare"]))
+    how = draw(st.sampled_from(_HOW))
     alone = how.startswith("run")
     jobs = tuple(_spec(inner, alone=alone) for _ in range(draw(st.integers(1, 4))))
-    feed = None
-    if not alone and draw(st.sampled_from([True, False, False])):
-        feed = p.Feed(
-            tuple(_spec(inner) for _ in range(draw(st.integers(1, 3)))),
-            draw(st.sampled_from([None, None, 0.0, 0.5])),
-            draw(_TENTH),
-        )
+    feeds = 0 if alone else draw(st.sampled_from([0, 0, 0, 1, 1, 2]))
     return p.Group(
         limits=limits,
         jobs=jobs,
-        feed=feed,
+        feeds=tuple(_feed(inner) for _ in range(feeds)),
         timeout=draw(_TIMEOUT),
         how=how,
         # A block acts in its opener's task, which is no branch of the scheduler: it holds less.
         block=_ops(attrs.evolve(inner, held=here.held - used)) if not alone else (),
+    )
+
+
+def _feed(here: _Here) -> p.Feed:
+    return p.Feed(
+        tuple(_spec(here) for _ in range(here.draw(st.integers(1, 3)))),
+        here.draw(st.sampled_from([None, None, 0.0, 0.5])),
+        here.draw(_TENTH),
     )
 
 

@@ -109,6 +109,7 @@ class Run:
     traces: dict[str, Trace] = attrs.field(factory=dict)
     read: list[Outcome] = attrs.field(factory=list)
     is_open: bool = False
+    in_block: bool = True
     block_error: BaseException | None = None
     raised: BaseException | None = None
 
@@ -116,10 +117,19 @@ class Run:
     def takes_jobs(self) -> bool:
         return not self.group.how.startswith("run")
 
-    async def read_all(self) -> None:
+    async def read_all(self, pauses: tuple[float, ...] = ()) -> None:
         """Read the outcomes there are; what was read is kept when this is cancelled."""
+        left = list(pauses)
         async for outcome in self.scheduler.outcomes:
             self.read.append(outcome)
+            if left:
+                await self.opener.world.runtime.sleep(left.pop())
+
+    def unread(self) -> int:
+        """Count the fed outcomes that nobody has read yet."""
+        return sum(t.fed and t.ended is not None for t in self.traces.values()) - sum(
+            self.traces[outcome.key].fed for outcome in self.read
+        )
 
 
 @attrs.define(eq=False)
@@ -454,16 +464,20 @@ async def _run_block(run: Run) -> None:
             actor.domain, actor.run = run.domain, run
             for spec in group.jobs:
                 submit(spec, run, actor)
-            if group.feed is not None:
-                scheduler.feed(_feed(group.feed, run, actor.mark))
+            for feed in group.feeds:
+                scheduler.feed(_feed(feed, run, actor.mark))
             try:
                 await _perform_all(group.block, actor)
-                if group.how == "reads":
+                if group.how == "dawdles":
+                    await run.read_all(p.DAWDLES)
+                elif group.how == "reads":
                     await run.read_all()
             except BaseException as error:
                 run.block_error = error
                 run.domain.called = True
                 raise
+            finally:
+                run.in_block = False
     finally:
         actor.domain, actor.run = outer, above
 
@@ -486,6 +500,9 @@ def _feed(feed: p.Feed, run: Run, mark: str) -> Any:
 
     def plain() -> Iterator[Job]:
         for spec in specs:
+            limit = min(limiter.total_tokens for limiter in run.limiters)
+            kept = run.unread() if run.in_block else 0
+            world.claim(kept < 2 * limit, f"pulled with {kept} unread at a limit of {limit}")
             yield next_job(spec)
         end()
 

@@ -12,6 +12,8 @@ import attrs
 
 T = TypeVar("T")
 
+DAWDLES = (0.5, 1.0, 0.5)  # seconds before the first outcomes are read
+
 
 def value(cls: type[T]) -> type[T]:
     """Make a frozen value that prints without what is left at its default."""
@@ -173,13 +175,13 @@ class Group:
     """Describe a scheduler and its block.
 
     A limit is a number, or -1 - n for the n-th limiter of the program's pool.
-    ``how``: the block ``reads`` the outcomes, or ``leaves``; or there is none, and the jobs go to
-    ``run_all``, with leased scopes or, when ``run_bare``, without.
+    ``how``: the block ``reads`` the outcomes, or ``dawdles`` over them, or ``leaves``; or there is
+    none, and the jobs go to ``run_all``, with leased scopes or, when ``run_bare``, without.
     """
 
     limits: tuple[int, ...]
     jobs: tuple[Spec, ...] = ()
-    feed: Feed | None = None
+    feeds: tuple[Feed, ...] = ()
     timeout: float | None = None
     how: str = "leaves"
     block: tuple[Op, ...] = ()
@@ -236,10 +238,9 @@ def restored_at(moves: tuple[Move, ...]) -> float:
 
 def _group(group: Group) -> float:
     total = sum(map(_spec, group.jobs)) + sum(map(_op, group.block))
-    if group.feed is not None:
-        pause = group.feed.pause or 0
-        total += sum(_spec(job) + pause * job.copies for job in group.feed.jobs)
-    return total
+    for feed in group.feeds:
+        total += sum(_spec(job) + (feed.pause or 0) * job.copies for job in feed.jobs)
+    return total + (sum(DAWDLES) if group.how == "dawdles" else 0)
 
 
 def _spec(spec: Spec) -> float:
@@ -272,7 +273,7 @@ def deepest(group: Group) -> int:
 
 
 def _specs(group: Group) -> list[Spec]:
-    return [*group.jobs, *(group.feed.jobs if group.feed else ())]
+    return [*group.jobs, *(job for feed in group.feeds for job in feed.jobs)]
 
 
 def _flat(ops: tuple[Op, ...]) -> list[Op]:
