@@ -13,12 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
 import anyio
 
 from anabranch._runtime import Runtime
 from anabranch.abc import Limiter
+
+PAUSE_S = 0.0002
+LONGEST_PAUSE_S = 0.01
+
+_turns = count()
 
 holding: ContextVar[Held | None] = ContextVar("anabranch_holding", default=None)
 
@@ -95,8 +101,14 @@ def take_nowait(limiters: Sequence[Limiter], runtime: Runtime, held: Held) -> bo
 
 
 async def take(limiters: Sequence[Limiter], runtime: Runtime, held: Held) -> None:
-    """Wait until one token of each limiter is there, and take them for ``held``."""
-    first = 0
+    """Wait until one token of each limiter is there, and take them for ``held``.
+
+    Several who wait like this could hand each other's tokens round for ever, each finding that
+    the other limiter's is just elsewhere. So all begin with the same limiter, and who has failed
+    with each of them leaves the queues for a while, which differs from one to the next.
+    """
+    limiters = sorted(limiters, key=id)
+    first, pause = 0, PAUSE_S * (1 + next(_turns) % 8)
     while True:
         held.waits_for = limiters[first]
         await limiters[first].acquire_on_behalf_of(held)
@@ -105,6 +117,9 @@ async def take(limiters: Sequence[Limiter], runtime: Runtime, held: Held) -> Non
             return
         limiters[first].release_on_behalf_of(held)
         first = (first + 1) % len(limiters)
+        if not first:
+            await runtime.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 class Loan:
