@@ -56,7 +56,7 @@ def refuse_later(where: str, later: Mapping[str, tuple[object, object]]) -> None
         NotBuiltYetError: an option does not have its default.
     """
     for option, (value, default) in later.items():
-        if value is not default and (type(value) is not type(default) or value != default):
+        if value is not default and (default is None or value != default):
             raise not_built_yet(where, option, value)
 
 

@@ -172,7 +172,7 @@ class Step(Node[In, Out]):
             "merge_order": (merge_order, "declared"),
             "halt": (halt, None),
             "priorities": (priorities, None),
-            "cancel_when": (cancel_when, ()),
+            "cancel_when": (cancel_when or (), ()),
             "cancel_grace": (cancel_grace, 5.0),
             "breach_event": (breach_event, None),
             "context_include_keys": (context_include_keys, None),
