@@ -383,7 +383,8 @@ class Scheduler:
     def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
-        ledger.settle()
+        if ledger.from_threads:
+            ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
         if ledger.queue or self._feeds is not None:
             ledger.cut_off = ledger.cut_off or bool(ledger.queue)

@@ -27,7 +27,8 @@ class IoLane:
         self.unbounded: Limiter = runtime.CapacityLimiter(math.inf)
         self.abandoned: set[str] = set()  # keys of branches whose threads could not be stopped
         self._steps: Counter[int] = Counter()
-        self._pipelines: Counter[int] = Counter()
+        self._usual = 0  # how many pipelines run that want the usual limit, as most do
+        self._pipelines: Counter[int] = Counter()  # the others, by what they want
 
     @contextmanager
     def at_least(self, limit: int) -> Iterator[None]:
@@ -42,18 +43,27 @@ class IoLane:
 
     def enter(self, limit: int) -> None:
         """Count a pipeline that wants ``limit`` threads, until ``leave``; the largest counts."""
-        self._pipelines[limit] += 1
-        if len(self._pipelines) > 1 or limit != IO_LIMIT:
+        if limit == IO_LIMIT:
+            self._usual += 1
+            if self._pipelines:
+                self._resize()
+        else:
+            self._pipelines[limit] += 1
             self._resize()
 
     def leave(self, limit: int) -> None:
         """Count a pipeline's end."""
-        self._pipelines[limit] -= 1
-        if len(self._pipelines) > 1 or limit != IO_LIMIT:
+        if limit == IO_LIMIT:
+            self._usual -= 1
+            if self._pipelines:
+                self._resize()
+        else:
+            self._pipelines[limit] -= 1
             self._resize()
 
     def _resize(self) -> None:
-        pipelines = [limit for limit, count in self._pipelines.items() if count]
+        pipelines = [IO_LIMIT] if self._usual else []
+        pipelines += [limit for limit, count in self._pipelines.items() if count]
         steps = [limit for limit, count in self._steps.items() if count]
         total = max([*steps, max(pipelines, default=IO_LIMIT)])
         if total != self.limiter.total_tokens:

@@ -149,38 +149,37 @@ class _Mapping:
             else ledger.counts
         )
         total = sum(counts.values())
-        verdict = verdict_of(terms, counts["succeeded"], total, why)
+        success, status, words = verdict_of(terms, counts["succeeded"], total, why)
         if error is not None:
-            verdict = _verdict_of_items(error, verdict["feedback"])
+            success, status = False, Status.FAILED
+            words = f"the items raised {type(error).__name__}: {error!s:.200}; {words}"
         elif not total and not why:
-            verdict = {"success": True, "status": Status.SUCCEEDED, "feedback": "there was no item"}
+            words = "there was no item"
         output = [
             output_of(self._plan, branch)
             if branch.status is Status.SUCCEEDED
             else results[branch.key[path:]]
             for branch in self._branches
         ]
-        if error is None and not verdict["success"]:
+        if error is None and not success:
             error = group_of(name, results)
         return StepResult(
             name=name,
+            success=success,
+            status=status,
+            feedback=words,
+            reason=why,
             output=output if self._keeps else None,
             error=error,
             latency_s=ledger.clock() - started_at,
             branches=results,
             completion_order=tuple([b.key[path:] for b in ledger.ended]) if self._keeps else (),
             counts=dict(counts),
-            **verdict,
         )
 
 
 def _kind_of(items: object) -> type | None:
     return next((kind for kind in (AsyncIterable, Iterable) if isinstance(items, kind)), None)
-
-
-def _verdict_of_items(error: Exception, feedback: str) -> dict[str, Any]:
-    words = f"the items raised {type(error).__name__}: {error!s:.200}; {feedback}"
-    return {"success": False, "status": Status.FAILED, "feedback": words}
 
 
 def _failed(name: str, error: Exception) -> StepResult[Any]:

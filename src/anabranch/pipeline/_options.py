@@ -30,12 +30,14 @@ def exact(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(fn)
         def checked(*args: P.args, **options: P.kwargs) -> R:
-            check(options)
+            if options:
+                check(options)
             return fn(*args, **options)
 
         @wraps(fn)
         async def checked_async(*args: P.args, **options: P.kwargs) -> Any:
-            check(options)
+            if options:
+                check(options)
             return await fn(*args, **options)  # type: ignore[misc]  # it is known to be async
 
         return cast(Callable[P, R], checked_async) if inspect.iscoroutinefunction(fn) else checked

@@ -110,15 +110,18 @@ class ParallelStep(Node[T, dict[str, Any]]):
         if self._terms.tracks_completion:
             path = len(branches[0].key) - len(self._plans[0].key)
             order = tuple([branch.key[path:] if path else branch.key for branch in ledger.ended])
-        verdict = verdict_of(self._terms, good, len(branches), why)
+        success, status, words = verdict_of(self._terms, good, len(branches), why)
         return StepResult(
             name=name,
             output=output,
-            error=None if verdict["success"] else group_of(name, results),
+            success=success,
+            status=status,
+            feedback=words,
+            reason=why,
+            error=None if success else group_of(name, results),
             latency_s=ledger.clock() - started_at,
             branches=results,
             completion_order=order,
-            **verdict,
         )
 
 
@@ -189,17 +192,18 @@ def threads_for(
     return nullcontext()
 
 
-def verdict_of(terms: Terms, good: int, total: int, why: str) -> dict[str, Any]:
-    """Fold how many branches succeeded, and what stopped the step, into how the step ended."""
-    ignores = terms.on_branch_failure is BranchFailureStrategy.IGNORE
-    success = not why and (good > 0 if ignores else good == total)
-    status = Status.SUCCEEDED if success else Status.FAILED
+def verdict_of(terms: Terms, good: int, total: int, why: str) -> tuple[bool, Status, str]:
+    """Fold how many branches succeeded, and what stopped the step, into how the step ended.
+
+    Returns whether it succeeded, its status, and a sentence for people.
+    """
+    words = f"{good} of {total} branches succeeded"
     if why:
         status = Status.TIMED_OUT if why.startswith("deadline") else Status.CANCELLED
-    feedback = f"{good} of {total} branches succeeded"
-    if why:
-        feedback += f"; {why}"
-    return {"success": success, "status": status, "reason": why, "feedback": feedback}
+        return False, status, f"{words}; {why}"
+    if good == total or (good and terms.on_branch_failure is BranchFailureStrategy.IGNORE):
+        return True, Status.SUCCEEDED, words
+    return False, Status.FAILED, words
 
 
 def group_of(name: str, results: Mapping[str, StepResult[Any]]) -> ExceptionGroup[Exception] | None:

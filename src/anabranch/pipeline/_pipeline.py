@@ -119,7 +119,8 @@ class Pipeline(Node[In, Out]):
             HostLoopError: no loop runs here.
         """
         terms = (context, limiter, observer, timeout)
-        self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
+        if not (context is budget is limiter is breach_event is observer is timeout is None):
+            self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
         return await self._run(data, *terms, live=None)
 
     @exact("Pipeline.open")
@@ -215,7 +216,6 @@ class Pipeline(Node[In, Out]):
         lane, io_limit = io_lane(host), self._config.io_limit
         history: list[StepResult[Any]] = []
         started_at, reason = clock(), ""
-        log.debug("%r starts", self)
         lane.enter(io_limit)
         try:
             limiters = self._own_limiters(host) if limiter is None else (limiter,)

@@ -21,7 +21,7 @@ Out = TypeVar("Out")
 _SHOWN = 10  # branches that a repr names; the rest is counted
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, slots=False)  # half the cost to make
 class StepResult(Generic[Out]):
     """Tell how one step, or one branch of a step, ended.
 
@@ -110,7 +110,7 @@ class StepResult(Generic[Out]):
         return _table([(key or self.name, result) for key, result in rows], more)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, slots=False)  # half the cost to make
 class PipelineResult(Generic[Out]):
     """Tell how a pipeline ended.
 
