@@ -7,7 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 
-from anabranch.errors import HostLoopError
+from anabranch.errors import ConfigurationError, HostLoopError
+
+
+_HOMES = {"trio": "trio", "anyio._backends._trio": "trio", "anyio._backends._asyncio": "asyncio"}
 
 
 class Runtime(Protocol):
@@ -74,6 +77,20 @@ def current() -> Runtime:
         "no loop runs here: await this inside trio.run, asyncio.run or anyio.run, "
         "or call Pipeline.run_sync from a plain program"
     )
+
+
+def check_home(limiter: object) -> None:
+    """Refuse a limiter that belongs to another kind of loop than the running one.
+
+    Raises:
+        ConfigurationError: trio's on asyncio, or asyncio's on trio.
+    """
+    home, host = _HOMES.get(type(limiter).__module__), "trio" if on_trio() else "asyncio"
+    if home not in (None, host):
+        raise ConfigurationError(
+            f"{limiter!r} is a CapacityLimiter of {home}, and {host} runs here; "
+            f"give one of {host}, or one that anyio makes inside the loop"
+        )
 
 
 def native_counter() -> Callable[[], int]:

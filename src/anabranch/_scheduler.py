@@ -22,6 +22,7 @@ from anabranch._ledger import Ledger
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
 from anabranch._outcomes import Outcomes
+from anabranch._runtime import Runtime, check_home
 from anabranch._token import Held, Loan, holding, take, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
@@ -413,6 +414,7 @@ def _limiters_of(
                 private.append(runtime.CapacityLimiter(limit))
                 limiters.append(private[-1])
         elif not any(limit is other for other in limiters):
+            check_home(limit)
             limiters.append(limit)
     return limiters, private
 

@@ -24,7 +24,7 @@ from anabranch.pipeline._parallel import (
     threads_for,
     verdict_of,
 )
-from anabranch.pipeline._plan import Plan, output_of, result_of
+from anabranch.pipeline._plan import Plan, output_of, result_of, words_of
 from anabranch.pipeline._result import Branches, StepResult
 
 T = TypeVar("T", contravariant=True)
@@ -152,9 +152,9 @@ class _Mapping:
         success, status, words = verdict_of(terms, counts["succeeded"], total, why)
         if error is not None:
             success, status = False, Status.FAILED
-            words = f"the items raised {type(error).__name__}: {error!s:.200}; {words}"
+            words = f"the items raised {words_of(error)}; {words}"
         elif not total and not why:
-            words = "there was no item"
+            success, status, words = True, Status.SUCCEEDED, "there was no item"
         output = [
             output_of(self._plan, branch)
             if branch.status is Status.SUCCEEDED
@@ -183,7 +183,5 @@ def _kind_of(items: object) -> type | None:
 
 
 def _failed(name: str, error: Exception) -> StepResult[Any]:
-    words = f"raised {type(error).__name__}: {error!s:.200}"
-    return StepResult(
-        name=name, success=False, status=Status.FAILED, error=error, feedback=words
-    )
+    words = f"raised {words_of(error)}"
+    return StepResult(name=name, success=False, status=Status.FAILED, error=error, feedback=words)

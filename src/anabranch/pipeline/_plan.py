@@ -13,7 +13,16 @@ from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._node import Frame, NestedFailure, Node
 from anabranch.pipeline._result import StepResult
 
-NO_ASYNCIO = ("no running event loop", "no current event loop")
+NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
+    "no running event loop",
+    "no current event loop",
+    "written for some other framework like asyncio",
+    "'NoneType' object has no attribute 'create_future'",
+)
+ASYNCIO_NOTE = (
+    "this ran without an asyncio loop, on trio or in a thread; "
+    "a branch that needs asyncio runs with loop='asyncio' (run_sync, anabranch run --loop)"
+)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -114,23 +123,30 @@ def feedback_of(branch: Branch) -> str:
     if branch.status is Status.SUCCEEDED:
         return "succeeded"
     if branch.error is not None and branch.status is Status.FAILED:
-        words = str(branch.error) or "no message"
-        return f"raised {type(branch.error).__name__}: {words:.200}"
+        return f"raised {words_of(branch.error)}"
     return f"{branch.status}: {branch.reason}"
+
+
+def words_of(error: BaseException) -> str:
+    """Write an error in a line: its type, and what it says, if it can say it."""
+    try:
+        words = str(error) or "no message"
+    except Exception:  # its own, and no reason to lose the result
+        words = "its message cannot be written"
+    return f"{type(error).__name__}: {words:.200}"
 
 
 def noted(error: BaseException | None, what: str) -> BaseException | None:
     """Return ``error`` with notes: which branch it is from, and what may be the matter."""
     if error is None or isinstance(error, NestedFailure):
         return error
-    notes = getattr(error, "__notes__", ())
-    if what not in notes:
-        error.add_note(what)
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ASYNCIO):
-            error.add_note(
-                "this ran without an asyncio loop, on trio or in a thread; "
-                "a branch that needs asyncio runs with loop='asyncio' (run_sync, anabranch run --loop)"
-            )
+    try:
+        if what not in getattr(error, "__notes__", ()):
+            error.add_note(what)
+            if any(words in str(error) for words in NO_ASYNCIO):
+                error.add_note(ASYNCIO_NOTE)
+    except Exception:  # one that cannot be written, or that is frozen, goes without
+        pass
     return error
 
 
