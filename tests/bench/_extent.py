@@ -1,0 +1,43 @@
+"""Say how much is measured: how many sizes, how often."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Extent:
+    """Say how much is measured; without ``bars`` nothing is judged."""
+
+    bars: bool = True
+    sizes: tuple[int, ...] = (1, 10, 100, 1_000, 10_000, 100_000)
+    contextvar_sizes: tuple[int, ...] = (1_000, 100_000)
+    small: tuple[int, ...] = (1, 2, 5, 10)
+    growth: tuple[int, ...] = (1_000, 10_000, 100_000)
+    rounds: int = 15  # of what is quick; what is not gets fewer
+    big_rounds: int = 5  # from 100,000 branches on
+    shown_rounds: int = 3  # of what has no bar
+    batch: int = 3_000  # small sizes are repeated until a sample has so many branches
+    steps: int = 200  # small steps in a sample
+    items: int = 1_000_000
+    sleeps: int = 5_000
+    threads: int = 2_000
+    processes: int = 200
+
+    def rounds_for(self, size: int) -> int:
+        return self.big_rounds if size >= 100_000 else self.rounds
+
+    def times_for(self, size: int) -> int:
+        return max(1, min(self.steps, self.batch // size))
+
+
+WHOLE = Extent()
+FAST = Extent(
+    sizes=(1, 1_000, 100_000),
+    growth=(1_000, 100_000),
+    contextvar_sizes=(1_000,),
+    rounds=5,
+    big_rounds=2,
+    shown_rounds=1,
+    items=100_000,
+)
