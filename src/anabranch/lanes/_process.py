@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,11 +88,16 @@ def _pickles(value: object) -> bool:
 
 def _call(call: bytes) -> tuple[bool, Any]:
     """Make the call, in the worker; answer in bytes that are known to unpickle."""
+    # A terminal's Ctrl-C reaches the whole group; the parent decides, and kills its workers.
+    # Not SIG_IGN, which the programs that a branch starts would inherit.
+    signal.signal(signal.SIGINT, lambda _, __: None)
     fn, args, kwargs = pickle.loads(call)
     try:
         value = fn(*args, **kwargs)
     except Exception as error:
-        return False, _pickled_error(error)
+        trace = error.__traceback__
+        # The first frame is this one, which tells nobody anything.
+        return False, _pickled_error(error.with_traceback(trace and trace.tb_next))
     try:
         return True, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:

@@ -1,0 +1,195 @@
+"""Draw a run on a terminal, while it goes on: the one file that knows rich.
+
+Progress is an observer: it adds up what it hears, and rich draws the sums a few times a second.
+Steps of one name at one depth share a line, so that neither lines nor memory grow with the run.
+Names are the user's, or anybody's: ``escaped`` is the border where they lose their power.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Final, Self
+
+import attrs
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from anabranch._work import Status
+from anabranch.events import (
+    BranchFinished,
+    BranchQueued,
+    BranchStarted,
+    Event,
+    EventsMissed,
+    LimitChanged,
+    StepFinished,
+    StepStarted,
+)
+
+SHOWN: Final = 7  # lines; one more counts the rest
+KEPT: Final = 64
+NAME_LENGTH: Final = 40
+SHOW_CURSOR: Final = "\x1b[?25h"
+# Cc: ESC, C1, newlines; Cf: bidi overrides, what has no width; Cs: what no terminal can encode.
+_HARMFUL: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def escaped(text: str, *, length: int | None = None, keep: str = "") -> str:
+    """Return ``text`` with every character that could steer a terminal written as an escape.
+
+    Args:
+        length: cut what is longer.
+        keep: characters that stay as they are: a traceback keeps its newlines.
+    """
+    if length is not None and len(text) > length:
+        text = text[: length - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _in_words(char) if char not in keep and unicodedata.category(char) in _HARMFUL else char
+        for char in text
+    )
+
+
+def _in_words(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+@attrs.define(eq=False)
+class Line:
+    """Add up what is known of all steps that share a name and a depth."""
+
+    name: str
+    depth: int
+    began: float
+    steps: int = 0
+    open: int = 0
+    total: int | None = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    limit: float | None = None
+    ended: float | None = None
+
+
+class Progress:
+    """Draw a line for each step that runs; an observer, and a context manager around the run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines: dict[tuple[int, str], Line] = {}
+        self._missed = 0
+        self._dropped = 0
+        self._live = Live(
+            console=console,
+            get_renderable=self.render,
+            refresh_per_second=8,
+            redirect_stdout=sys.stdout.isatty(),  # else what the user prints is for a file
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Add one event to the sums."""
+        if isinstance(event, EventsMissed):
+            self._missed += event.count
+            return
+        line = self._line_of(event.step)
+        match event:
+            case StepStarted(total=total):
+                line.steps += 1
+                line.open += 1
+                line.ended = None
+                unknown = total is None or line.total is None
+                line.total = None if unknown else (line.total or 0) + (total or 0)
+            case StepFinished():
+                line.open -= 1
+                line.ended = self._console.get_time()
+            case BranchStarted():
+                line.running += 1
+            case BranchFinished(outcome=outcome):
+                line.done += 1
+                line.failed += outcome.status is not Status.SUCCEEDED
+                line.running -= outcome.attempts > 0 and line.running > 0
+            case LimitChanged(new=new):
+                line.limit = new
+            case BranchQueued() | _:
+                pass
+
+    def render(self) -> Table:
+        """Return what is drawn now: the steps that run first, then those that ended last."""
+        lines = list(self._lines.values())
+        urgent = sorted(lines, key=lambda line: (line.open > 0, line.ended or 0.0), reverse=True)
+        shown = urgent[:SHOWN]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_column(width=20)
+        for _ in range(6):
+            grid.add_column(no_wrap=True, justify="right")
+        now = self._console.get_time()
+        for line in lines:
+            if line in shown:
+                grid.add_row(*_cells(line, now))
+        rest = len(lines) - len(shown) + self._dropped
+        if rest:
+            grid.add_row(Text(f"... and {rest:,} more steps", style="dim"))
+        if self._missed:
+            grid.add_row(Text(f"{self._missed:,} events were too fast to draw", style="dim"))
+        return grid
+
+    def _line_of(self, path: str) -> Line:
+        """Return the line of a step; the names of parents are left out, but for their number."""
+        depth = path.count("/")
+        key = (depth, path[path.rfind("/") + 1 :][: NAME_LENGTH + 1])
+        line = self._lines.get(key)
+        if line is None:
+            if len(self._lines) >= KEPT and not self._drop():
+                key = (depth, "others")
+            name = escaped(key[1], length=NAME_LENGTH)
+            line = self._lines.setdefault(key, Line(name, depth, self._console.get_time()))
+        return line
+
+    def _drop(self) -> bool:
+        """Forget the line of a step that has ended; False if all of them run."""
+        for key, line in self._lines.items():
+            if not line.open:
+                del self._lines[key]
+                self._dropped += 1
+                return True
+        return False
+
+
+def _cells(line: Line, now: float) -> list[Text | ProgressBar]:
+    elapsed = max(0.0, (now if line.ended is None or line.open else line.ended) - line.began)
+    name = "  " * line.depth + (line.name or "(no name)")
+    done = f"{line.done:,}" if line.total is None else f"{line.done:,}/{line.total:,}"
+    rate = f"{line.done / elapsed:,.0f}/s" if elapsed > 0.2 and line.done else ""
+    minutes, seconds = divmod(int(elapsed), 60)
+    return [
+        Text(name + (f" x{line.steps:,}" if line.steps > 1 else ""), style="bold"),
+        ProgressBar(
+            total=line.total, completed=line.done, pulse=line.total is None and line.open > 0
+        ),
+        Text(done),
+        Text(f"{line.running:,} running" if line.open else "done", style="cyan"),
+        Text(f"{line.failed:,} failed" if line.failed else "", style="red"),
+        Text("" if line.limit is None else f"limit {line.limit:g}"),
+        Text(rate),
+        Text(f"{minutes}:{seconds:02}"),
+    ]
+
+
+def progress_on_stderr() -> Progress | None:
+    """Return the progress to draw on stderr, if a person looks at it."""
+    if not sys.stderr.isatty():
+        return None
+    return Progress(Console(stderr=True))

@@ -1,0 +1,5 @@
+"""Run pipelines from a shell: the program ``anabranch``."""
+
+from anabranch.cli._app import main
+
+__all__ = ["main"]

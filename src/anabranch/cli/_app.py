@@ -1,0 +1,91 @@
+"""Read the command line: which command, with which options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from io import TextIOWrapper
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter, Token
+
+from anabranch.cli._load import WrongUsageError
+from anabranch.cli._report import say
+from anabranch.cli._run import Options, run_file
+
+EXAMPLES = """
+Examples:
+
+    # the only pipeline of a file, or the one of that name
+    anabranch run flow.py
+    anabranch run flow.py:nightly
+
+    # with input, at most four branches at once, for a minute
+    anabranch run flow.py --data '{"day": "2026-11-21"}' --limit 4 --timeout 60
+
+    # for a program
+    anabranch run flow.py --json | jq .event
+
+Exit codes: 0 it succeeded, 1 a step failed, 2 wrong usage, 124 a deadline struck,
+130 Ctrl-C, 143 SIGTERM.
+"""
+
+app = App(
+    name="anabranch",
+    help="Run branches of work side by side, under limits, so that nothing is left running."
+    "\n\nSee `anabranch run --help` for examples.",
+    version=lambda: version("anabranch"),  # asked for late: it reads files
+    help_format="markdown",
+    result_action="return_value",
+)
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts itself would make 2 of 1.5."""
+    try:
+        number = int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
+    if number < 1:
+        raise ValueError(f"{number} lets nothing run; give a whole number of at least 1")
+    return number
+
+
+@app.command(help_epilogue=EXAMPLES)
+def run(
+    target: Annotated[str, Parameter(name="FILE[:name]")],
+    /,
+    *,
+    limit: Annotated[int | None, Parameter(converter=_whole)] = None,
+    data: str | None = None,
+    loop: Literal["trio", "asyncio"] = "trio",
+    json: Annotated[bool, Parameter(negative=())] = False,
+    timeout: float | None = None,
+) -> int:
+    """Run a pipeline of a Python file, and print its result.
+
+    Args:
+        target: A file, and a name in it: a Pipeline, a step, or a function without arguments that
+            returns one. Without a name: the only Pipeline there is.
+        limit: How many branches of all steps together may run at once.
+        data: The first step's input, as JSON.
+        loop: Which loop it runs on.
+        json: Print one JSON object a line, each event and then the result.
+        timeout: Seconds for the whole run.
+    """
+    return run_file(target, Options(limit, data, loop, json, timeout))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that cannot be encoded ends no run
+            stream.reconfigure(errors="backslashreplace")
+    arguments: Any = None if argv is None else list(argv)
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except (CycloptsError, WrongUsageError) as error:
+        say(f"{error}")
+        return 2
+    return code if isinstance(code, int) else 0

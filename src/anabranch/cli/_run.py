@@ -1,0 +1,151 @@
+"""Run a file's pipeline as a program does: watched, interruptible, with an exit code."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Final, Literal, TextIO
+
+import anyio
+import attrs
+
+from anabranch._host import current_host
+from anabranch._terminal import Progress, progress_on_stderr
+from anabranch._work import Status
+from anabranch.cli._json import line_of_event, line_of_result
+from anabranch.cli._load import UserCodeError, WrongUsageError, load
+from anabranch.cli._report import report_error, report_failure, say, text_of
+from anabranch.cli._signals import Signals
+from anabranch.cli._stdout import results_only, write
+from anabranch.cli._watch import Watch
+from anabranch.errors import ConfigurationError
+from anabranch.lanes._thread import io_lane
+from anabranch.pipeline import Pipeline, PipelineResult
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+DEADLINE: Final = 124
+NOBODY_READS: Final = 141  # as a program that SIGPIPE ends
+
+
+@attrs.frozen
+class Options:
+    """Keep what the command line says about a run."""
+
+    limit: int | None = None
+    data: str | None = None
+    loop: Literal["trio", "asyncio"] = "trio"
+    json: bool = False
+    timeout: float | None = None
+
+
+def run_file(target: str, options: Options) -> int:
+    """Run the pipeline that ``target`` means and return the exit code."""
+    code = OK
+    watch = Watch()
+    with Signals() as signals:
+        signals.stuck = watch.words
+        try:
+            with results_only(options.json) as out:
+                code = _run(target, options, signals, watch, out)
+        except (WrongUsageError, ConfigurationError) as error:
+            say(str(error))
+            code = WRONG_USAGE
+        except UserCodeError as error:
+            if not signals.struck:
+                report_error(error.__cause__ or error)
+            code = FAILED
+        except BrokenPipeError:
+            code = NOBODY_READS
+    if signals.struck:
+        say(f"{signals.words()}{watch.abandoned_words()}")
+        return signals.exit_code()
+    return code
+
+
+def _run(target: str, options: Options, signals: Signals, watch: Watch, out: TextIO) -> int:
+    data = _read(options.data)
+    pipeline = load(target)
+    progress = None if options.json else progress_on_stderr()
+    if options.json:
+        watch.listeners.append(lambda event: write(out, line_of_event(event)))
+    elif progress is not None:
+        watch.listeners.append(progress)
+    result = _result(pipeline, data, options, signals, watch, progress)
+    if watch.broken:
+        raise BrokenPipeError
+    if result is None:  # a signal, which has the last word
+        return FAILED
+    if options.json:
+        write(out, line_of_result(result))
+    elif result.success:
+        text = text_of(result.output)
+        if text is not None:
+            write(out, text)
+    if not result.success:
+        report_failure(result)
+    return _code_of(result)
+
+
+def _result(
+    pipeline: Pipeline[Any, Any],
+    data: Any,
+    options: Options,
+    signals: Signals,
+    watch: Watch,
+    progress: Progress | None,
+) -> PipelineResult[Any] | None:
+    """Run the pipeline in a loop of its own; None if it was cancelled."""
+    with progress or nullcontext():
+        try:
+            with signals.deferred():
+                work = partial(_main, pipeline, data, options, signals, watch)
+                return anyio.run(work, backend=options.loop)
+        except (KeyboardInterrupt, SystemExit, BaseExceptionGroup) as error:
+            raise UserCodeError("a branch raised what ends a program") from error
+        finally:
+            watch.settle()
+
+
+async def _main(
+    pipeline: Pipeline[Any, Any], data: Any, options: Options, signals: Signals, watch: Watch
+) -> PipelineResult[Any] | None:
+    host = current_host()
+    limiter = None if options.limit is None else host.runtime.CapacityLimiter(options.limit)
+    scope = host.runtime.CancelScope()
+    token = host.runtime.lowlevel.current_trio_token()
+    stop = partial(token.run_sync_soon, partial(scope.cancel, reason="stopped by a signal"))
+    result = None
+    with scope:
+        watch.stop = stop
+        signals.cancels(stop)
+        try:
+            result = await pipeline.run(
+                data, limiter=limiter, observer=watch, timeout=options.timeout
+            )
+        finally:
+            signals.cancels(lambda: None)
+            watch.abandoned = sorted(io_lane(host).abandoned)
+    return result
+
+
+def _read(data: str | None) -> Any:
+    if data is None:
+        return None
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise WrongUsageError(
+            f"--data {data:.80} is no JSON: {error}; quote it for the shell: --data '{{\"n\": 1}}'"
+        ) from None
+
+
+def _code_of(result: PipelineResult[Any]) -> int:
+    if result.success:
+        return OK
+    failed = result.failed_step
+    if result.reason.startswith("deadline"):
+        return DEADLINE
+    return DEADLINE if failed is not None and failed.status is Status.TIMED_OUT else FAILED
