@@ -146,6 +146,10 @@ async def test_a_limiter_of_another_loop_is_refused_in_words() -> None:
     peak = Peak()
     with pytest.raises(ConfigurationError, match="a CapacityLimiter of trio, and asyncio runs"):
         await Pipeline([wide(peak, max_concurrency=trio.CapacityLimiter(2))]).run(7)
+    with pytest.raises(ConfigurationError, match="a CapacityLimiter of trio, and asyncio runs"):
+        await Pipeline([Step.map_over("m", peak, max_concurrency=trio.CapacityLimiter(2))]).run([7])
+    with pytest.raises(ConfigurationError, match="a CapacityLimiter of trio, and asyncio runs"):
+        await Pipeline([wide(peak)]).run(7, limiter=trio.CapacityLimiter(2))
     assert peak.starts == 0
 
 

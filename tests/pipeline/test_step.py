@@ -193,19 +193,25 @@ async def test_a_missing_asyncio_loop_gets_a_note_that_names_the_option() -> Non
     async def needs_asyncio(_: Any) -> None:
         await asyncio.sleep(0.1)
 
-    async def needs_a_future(_: Any) -> None:
-        await asyncio.gather(asyncio.sleep(0))
-
     async def yields_to_asyncio(_: Any) -> None:
         await asyncio.sleep(0)
 
-    branches = {"a": needs_asyncio, "b": needs_a_future, "c": yields_to_asyncio}
+    branches = {"a": needs_asyncio, "b": yields_to_asyncio}
     result = await the_step(Step.parallel(branches), None)
     for branch in result.branches.values():
         if trio.lowlevel.in_trio_run():
             assert any("loop='asyncio'" in note for note in branch.error.__notes__)
         else:
             assert branch.success
+
+
+@pytest.mark.trio_only
+async def test_asyncios_events_get_the_note_too() -> None:
+    async def waits(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    result = await the_step(Step.parallel({"a": waits}), None)
+    assert any("loop='asyncio'" in note for note in result.branches["a"].error.__notes__)
 
 
 async def test_an_unwrapped_failure_without_an_error_is_of_our_own() -> None:

@@ -82,8 +82,9 @@ class MapStep(Node[T, list[U]]):
         except Exception as raised:  # the iterable's own: branches never raise
             broke = raised
         except BaseException:
-            why = scheduler.ledger.why_cancelled()
-            frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
+            if not frame.path:  # else it is in the result of the step around it
+                why = scheduler.ledger.why_cancelled()
+                frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
             raise
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
         result = mapping.result(name, terms, started_at, why, broke)

@@ -12,6 +12,7 @@ import attrs
 from anabranch._branch import THREAD, Branch
 from anabranch._host import Host
 from anabranch._ledger import Ledger
+from anabranch._runtime import check_home
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_seconds
 from anabranch.abc import Limiter
@@ -79,8 +80,9 @@ class ParallelStep(Node[T, dict[str, Any]]):
             with threads_for(terms, run.host, self._plans):
                 await scheduler.run_all(branches)
         except BaseException:
-            why = scheduler.ledger.why_cancelled()
-            run.interrupted.append(self._result(name, branches, scheduler.ledger, now, why))
+            if not frame.path:  # else it is in the result of the step around it
+                why = scheduler.ledger.why_cancelled()
+                run.interrupted.append(self._result(name, branches, scheduler.ledger, now, why))
             raise
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""
@@ -161,6 +163,8 @@ def scheduler_of(
     own = [] if terms.limit is None else [terms.limit]
     if isinstance(terms.limit, int) and count <= terms.limit and frame.run.live is None:
         own = []  # it cannot bind, so it costs nothing
+    elif own:
+        check_home(own[0])
     if terms.limit is None and not frame.limiters and count > UNBOUNDED_IS_FINE_TO:
         warnings.warn(
             f"step {name!r} runs {count} branches at once, because nothing bounds it; "

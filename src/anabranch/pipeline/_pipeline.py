@@ -13,6 +13,7 @@ import attrs
 from anabranch import _runtime
 from anabranch._host import Host, current_host
 from anabranch._observers import Delivery
+from anabranch._runtime import check_home
 from anabranch._scheduler import Live
 from anabranch._work import check_seconds, name_of
 from anabranch.abc import Limiter, Observer
@@ -210,6 +211,8 @@ class Pipeline(Node[In, Out]):
         live: Live | None,
     ) -> PipelineResult[Out]:
         host = current_host()
+        if limiter is not None:
+            check_home(limiter)
         clock = host.clock
         delivery = None if observer is None else Delivery(observer)
         run = Run(host, clock, delivery, live)
