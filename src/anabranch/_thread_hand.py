@@ -17,6 +17,8 @@ from contextvars import Context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from sniffio import current_async_library_cvar
+
 from anabranch._branch import THREAD, Branch
 from anabranch._ledger import SLICE_S, Ledger
 from anabranch._token import Held, holding
@@ -61,6 +63,7 @@ class ThreadHand:
             while branch is not None:
                 context = self._origin.copy() if branch.context is None else branch.context
                 context.run(holding.set, self._tokens[-1])
+                context.run(current_async_library_cvar.set, None)  # no loop runs in a thread
                 value, error = None, None
                 try:
                     value = context.run(branch.fn, *branch.args, **branch.kwargs)
