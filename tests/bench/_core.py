@@ -112,8 +112,8 @@ def _against_gather(
 
 def branches(extent: Extent, tell: Tell) -> Iterator[Row]:
     """CPU for a branch that passes one checkpoint, against gather, from 1 branch to 100,000."""
-    rounds = extent.shown_rounds
     for size in extent.sizes:
+        rounds = extent.shown_for(size)
         shown = [
             *[_subjects.observed_step(loop, size, CHECKPOINT, rounds) for loop in LOOPS],
             _subjects.asyncio_group(size, CHECKPOINT, rounds),

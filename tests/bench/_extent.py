@@ -27,6 +27,10 @@ class Extent:
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
 
+    def shown_for(self, size: int) -> int:
+        """Return the rounds of what has no bar; the slowest of it takes ten seconds a sample."""
+        return min(self.shown_rounds, 2) if size >= 100_000 else self.shown_rounds
+
     def times_for(self, size: int) -> int:
         return max(1, min(self.steps, self.batch // size))
 
