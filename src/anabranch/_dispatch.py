@@ -16,7 +16,7 @@ from anabranch._token import Held, take, take_nowait
 
 
 class Dispatcher:
-    """Start the hands of one scheduler in its nursery."""
+    """Start the hands of one scheduler in its nursery; none where it has no nursery."""
 
     def __init__(self, ledger: Ledger, nursery: Any) -> None:
         self.feeds: Feeds | None = None  # once the scheduler is fed
@@ -34,7 +34,7 @@ class Dispatcher:
         ledger = self._ledger
         while count > 0 and self._wants_hands():
             held = Held(ledger.limiters, ledger.parent)
-            if not take_nowait(ledger.limiters, ledger.runtime, held):
+            if ledger.limiters and not take_nowait(ledger.limiters, ledger.runtime, held):
                 ledger.room = False
                 if ledger.shared and ledger.dispatching is None:
                     ledger.dispatching = ledger.runtime.CancelScope()
@@ -53,7 +53,7 @@ class Dispatcher:
 
     def _wants_hands(self) -> bool:
         ledger = self._ledger
-        if ledger.stopped:
+        if ledger.stopped or self._nursery is None:
             return False
         if len(ledger.queue) > ledger.fresh:
             return True

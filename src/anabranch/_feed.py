@@ -35,6 +35,7 @@ class Feeds:
         self._on_error = on_error
         self._on_end = on_end
         self._plain: deque[tuple[Iterator[Any], Accept, Context]] = deque()
+        self._over = False  # nothing is accepted any more
         self._async = 0  # async feeds that have not ended
         self._read: Any = None  # an Event while async feeds wait for the reader
 
@@ -57,7 +58,8 @@ class Feeds:
         self._async += 1
 
     def end(self) -> None:
-        """Pull nothing more from plain iterables; the async ones are cancelled with their task."""
+        """Pull nothing more; async iterables are cancelled with their task."""
+        self._over = True
         self._plain.clear()
 
     def reader_moved(self) -> None:
@@ -91,10 +93,12 @@ class Feeds:
         iterator: Any = None
         try:
             iterator = aiter(elements)
-            while self.error is None:
+            while not self._over:
                 await self._wanted()
                 await token_is_free()
-                push(_fed(accept(await anext(iterator))))
+                element = await anext(iterator)
+                if not self._over:
+                    push(_fed(accept(element)))
         except StopAsyncIteration:
             pass
         except Exception as error:

@@ -111,7 +111,10 @@ class Scheduler:
             raise SchedulerClosedError("this scheduler was opened before; open another one")
         host = self._host or current_host()
         runtime = host.runtime
-        limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
+        limiters: list[Limiter] = []
+        private: list[Limiter] = []
+        if self._limits:
+            limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
         # Children's tokens come from here: what the calling branch holds of them is lent.
         held = holding.get()
         self._loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
@@ -146,7 +149,7 @@ class Scheduler:
             self._nursery = await self._nursery_block.__aenter__()
             if self._timeout is not None:
                 self._nursery.cancel_scope.deadline = ledger.deadline
-        self._dispatcher = Dispatcher(ledger, self._nursery)
+        self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
         self._state = "open"
         return self
 
@@ -163,6 +166,8 @@ class Scheduler:
             self._dispatcher.resume()
         if is_cancelled(error, self._runtime):
             self.ledger.stopped = self.ledger.why_cancelled()
+            if self._feeds is not None:
+                self._feeds.end()
         elif error is not None:
             self.stop(f"the block raised {error!r:.200}")
         try:
@@ -269,10 +274,14 @@ class Scheduler:
         async with self:
             self._accept_all(branches)
             ledger = self.ledger
-            held = Held(ledger.limiters, ledger.parent)
-            if not take_nowait(ledger.limiters, ledger.runtime, held):
-                await take(ledger.limiters, ledger.runtime, held)
-            await Hand(ledger, held, guest=True).run()
+            while True:
+                held = Held(ledger.limiters, ledger.parent)
+                if not take_nowait(ledger.limiters, ledger.runtime, held):
+                    await take(ledger.limiters, ledger.runtime, held)
+                await Hand(ledger, held, guest=True).run()
+                if not (self._alone and ledger.queue):
+                    break
+                await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
 
     def _accept_all(self, branches: list[Branch]) -> None:
         ledger = self.ledger
