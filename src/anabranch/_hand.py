@@ -60,7 +60,8 @@ class Hand:
         self._unproven = True  # it has not run a branch yet
         self._cancels = ledger.host.native_cancels() if guest else 0  # how often the host was cancelled before
         ledger.fresh += 1
-        ledger.hands.add(self)
+        if self._leases:
+            ledger.hands.add(self)
         self._origin: Context = ledger.context  # what each branch's own context is a copy of
         if held.limiters:
             self._origin = ledger.context.copy()
@@ -81,8 +82,11 @@ class Hand:
                 raise
             raise passes from None
         finally:
-            self._no_longer_fresh()
-            ledger.hands.discard(self)
+            if self._fresh:
+                self._fresh = False
+                ledger.fresh -= 1
+            if self._leases:
+                ledger.hands.discard(self)
             if self._thread is None:  # else the abandoned thread holds them until it ends
                 self.held.give_back()
             ledger.room = True
@@ -171,7 +175,8 @@ class Hand:
                 return False
             branch = pop() if now < ledger.deadline else None
             if branch is None:
-                ledger.unpark()
+                if ledger.dispatching is not None:
+                    ledger.unpark()
                 return False
             if branch.timeout is not None and not self._leases:
                 ledger.queue.put_back(branch)
@@ -326,11 +331,6 @@ class Hand:
         if now >= ledger.host.tick:
             ledger.host.tick = after
         return after
-
-    def _no_longer_fresh(self) -> None:
-        if self._fresh:
-            self._fresh = False
-            self.ledger.fresh -= 1
 
     def _failed(self, branch: Branch, error: Exception | None) -> None:
         """Set how a branch ended that did not succeed; a cancellation comes before its error."""

@@ -22,7 +22,7 @@ from anabranch.lanes._thread import IO_LIMIT, io_lane
 from anabranch.pipeline._config import BranchFailureStrategy, limit_of
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Plan, result_of
-from anabranch.pipeline._result import Branches, StepResult
+from anabranch.pipeline._result import Branches, StepResult, made
 
 T = TypeVar("T", contravariant=True)
 
@@ -113,7 +113,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
             path = len(branches[0].key) - len(self._plans[0].key)
             order = tuple([branch.key[path:] if path else branch.key for branch in ledger.ended])
         success, status, words = verdict_of(self._terms, good, len(branches), why)
-        return StepResult(
+        return made(
+            StepResult,
             name=name,
             output=output,
             success=success,

@@ -25,7 +25,7 @@ from anabranch.pipeline._context import check_context
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
 from anabranch.pipeline._options import exact, refuse_later
-from anabranch.pipeline._result import PipelineResult, StepResult
+from anabranch.pipeline._result import PipelineResult, StepResult, made
 from anabranch.pipeline._step import Part, as_node
 from anabranch.pipeline._typed import PipelineOptions
 
@@ -258,7 +258,8 @@ class Pipeline(Node[In, Out]):
         if log.isEnabledFor(logging.DEBUG):
             how = "succeeded" if success else "failed"
             log.debug("%r %s in %.3g s %s", self, how, duration, reason)
-        return PipelineResult(
+        return made(
+            PipelineResult,
             name=self.name or "pipeline",
             success=success,
             output=history[-1].output if success else None,

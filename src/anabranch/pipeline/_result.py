@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -17,7 +18,9 @@ from anabranch._work import Status
 from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFailedError
 
 Out = TypeVar("Out")
+R = TypeVar("R")
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _SHOWN = 10  # branches that a repr names; the rest is counted
 
 
@@ -52,9 +55,9 @@ class StepResult(Generic[Out]):
     queued_s: float = 0.0
     cost_usd: float | None = None
     token_counts: int | None = None
-    branches: Mapping[str, StepResult[Any]] = attrs.field(factory=dict)
+    branches: Mapping[str, StepResult[Any]] = _NONE
     completion_order: tuple[str, ...] = ()
-    counts: Mapping[str, int] = attrs.field(factory=dict)
+    counts: Mapping[str, int] = _NONE
 
     def unwrap(self) -> Out:
         """Return the output.
@@ -179,6 +182,19 @@ class PipelineResult(Generic[Out]):
 
     def _repr_html_(self) -> str:
         return _table([(step.name, step) for step in self.step_history], 0)
+
+
+def made(cls: type[R], **fields: Any) -> R:
+    """Make a result of fields that need no checks: a third of what ``__init__`` costs a step."""
+    result = object.__new__(cls)
+    result.__dict__.update(_DEFAULTS[cls], **fields)
+    return result
+
+
+_DEFAULTS: dict[type, dict[str, Any]] = {
+    cls: {f.name: f.default for f in attrs.fields(cls) if f.default is not attrs.NOTHING}
+    for cls in (StepResult, PipelineResult)
+}
 
 
 class Branches(Mapping[str, StepResult[Any]]):
