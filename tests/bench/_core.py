@@ -55,7 +55,7 @@ def measured(
     tell: Tell,
     *,
     against: Callable[[Subject], str],
-    bar: Callable[[Subject], float | None],
+    bar: Callable[[Subject], float | None] = lambda _: None,
     rounds: int,
     times: int = 1,
     per: int = 1,
@@ -145,6 +145,24 @@ def small(extent: Extent, tell: Tell) -> Iterator[Row]:
             tell,
             against=lambda subject, hand=hand: hand[subject.loop].name,
             bar=lambda subject, ours=ours: SMALL_BARS[subject.loop] if subject in ours else None,
+            rounds=extent.rounds,
+            times=extent.steps,
+        )
+
+
+def bound(extent: Extent, tell: Tell) -> Iterator[Row]:
+    """The same where the limit is half the branches, and so makes some of them wait; no bar."""
+    for size in extent.small:
+        limit = max(1, size // 2)
+        hand = {loop: _subjects.nursery(loop, size, CHECKPOINT, None, limit) for loop in LOOPS}
+        ours = [_subjects.step(loop, size, CHECKPOINT, limit) for loop in LOOPS]
+        yield from measured(
+            "bound",
+            size,
+            [*hand.values(), *ours],
+            extent,
+            tell,
+            against=lambda subject, hand=hand: hand[subject.loop].name,
             rounds=extent.rounds,
             times=extent.steps,
         )
@@ -263,7 +281,6 @@ def lanes(extent: Extent, tell: Tell) -> Iterator[Row]:
                 extent,
                 tell,
                 against=lambda _, theirs=theirs: theirs.name,
-                bar=lambda _: None,
                 rounds=max(1, extent.rounds // 3),
                 times=2,
                 per=size,
@@ -275,6 +292,7 @@ CASES = (
     Case("branches", "CPU per branch, limit 10, against asyncio.gather + Semaphore", branches),
     Case("contextvars", "the same where each branch sets a context variable", contextvars),
     Case("small", "CPU per step of few branches, against a nursery + limiter", small),
+    Case("bound", "the same where the limit, half the branches, makes some wait", bound),
     Case("growth", "growth of CPU with the number of branches", growth),
     Case("memory", "memory of a streamed map_over", memory),
     Case("sleeps", "sleeps of 1 ms at limit 100, wall, against bare loops", sleeps),

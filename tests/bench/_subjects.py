@@ -115,12 +115,20 @@ def observed_step(loop: str, size: int, branches: Branches, rounds: int) -> Subj
 
 
 def by_hand(
-    name: str, loop: str, fn: ByHand, size: int, branches: Branches, rounds: int | None = None
+    name: str,
+    loop: str,
+    fn: ByHand,
+    size: int,
+    branches: Branches,
+    rounds: int | None = None,
+    limit: int = LIMIT,
 ) -> Subject:
     """Run what is written by hand, with the same branch and the same limit."""
-    return Subject(
-        name, loop, lambda: nullcontext(partial(fn, branches[loop], keys_of(size), LIMIT)), rounds
-    )
+
+    def prepare() -> AbstractContextManager[Once]:
+        return nullcontext(partial(fn, branches[loop], keys_of(size), limit))
+
+    return Subject(name, loop, prepare, rounds)
 
 
 def gather(size: int, branches: Branches) -> Subject:
@@ -132,13 +140,15 @@ def asyncio_group(size: int, branches: Branches, rounds: int | None = None) -> S
     return by_hand(name, "asyncio", fn, size, branches, rounds)
 
 
-def nursery(loop: str, size: int, branches: Branches, rounds: int | None = None) -> Subject:
+def nursery(
+    loop: str, size: int, branches: Branches, rounds: int | None = None, limit: int = LIMIT
+) -> Subject:
     fn = _baselines.trio_nursery if loop == "trio" else _baselines.anyio_group
     name = {
         "trio": "trio nursery + CapacityLimiter",
         "asyncio": "anyio task group + CapacityLimiter on asyncio",
     }[loop]
-    return by_hand(name, loop, fn, size, branches, rounds)
+    return by_hand(name, loop, fn, size, branches, rounds, limit)
 
 
 def kept(loop: str, size: int, branches: Branches, rounds: int | None = None) -> Subject:
