@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,6 +42,8 @@ class CpuLane:
             LaneError: what cannot be pickled, named; or the worker died.
         """
         call = _pickled(fn, args, kwargs)
+        # A worker knows the program as __mp_main__, and so do the classes of what it answers.
+        sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         borrower = object()
         limiter = current_host().part(cpu_limiter)
         await limiter.acquire_on_behalf_of(borrower)
@@ -55,9 +58,15 @@ class CpuLane:
             ) from error
         finally:
             limiter.release_on_behalf_of(borrower)
-        if ok:
+        if not ok:
+            raise _unpickled_error(answer)
+        try:
             return pickle.loads(answer)
-        raise _unpickled_error(answer)
+        except Exception as error:
+            raise LaneError(
+                f"the result of {name_of(fn)} cannot be unpickled: {error!r}; "
+                f"return plain values from lane='cpu'"
+            ) from error
 
 
 CPU_LANE = CpuLane()
@@ -69,8 +78,8 @@ def _pickled(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
         return pickle.dumps((fn, args, dict(kwargs)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         parts = {f"the function {name_of(fn)}": fn}
-        parts |= {f"argument {index} ({value!r:.80})": value for index, value in enumerate(args)}
-        parts |= {f"argument {name} ({value!r:.80})": value for name, value in kwargs.items()}
+        for name, value in [*enumerate(args), *kwargs.items()]:
+            parts[f"argument {name} ({type(value).__name__})"] = value
         culprit = next((what for what, value in parts.items() if not _pickles(value)), "the call")
         raise LaneError(
             f"{culprit} cannot be pickled, and lane='cpu' runs in another process: {error}; "
@@ -91,7 +100,11 @@ def _call(call: bytes) -> tuple[bool, Any]:
     # A terminal's Ctrl-C reaches the whole group; the parent decides, and kills its workers.
     # Not SIG_IGN, which the programs that a branch starts would inherit.
     signal.signal(signal.SIGINT, lambda _, __: None)
-    fn, args, kwargs = pickle.loads(call)
+    try:
+        fn, args, kwargs = pickle.loads(call)
+    except Exception as error:
+        what = f"the call cannot be unpickled in its process: {error!r}"
+        return False, _pickled_error(LaneError(what + "; hand plain values to lane='cpu'"))
     try:
         value = fn(*args, **kwargs)
     except Exception as error:
