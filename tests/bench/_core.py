@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import attrs
 
-from tests.bench import _subjects
+from tests.bench import _memory, _subjects
 from tests.bench._extent import Extent
 from tests.bench._measure import Subject, in_turns, ratios, spread
 from tests.bench._report import Row
 from tests.bench._subjects import CHECKPOINT, LOOPS, MILLISECOND, SETTING, Branches
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MICRO = 1e6
 
 BRANCH_BARS = {100_000: 0.5, 1_000: 0.7}
@@ -208,40 +203,29 @@ def exponent(sizes: Sequence[int], cpu: Sequence[float]) -> float:
 
 
 def memory(extent: Extent, tell: Tell) -> Iterator[Row]:
-    """How the memory of a process grows that streams a lazy map_over: a child for each loop."""
-    for loop in LOOPS:
-        tell(f"{extent.items:,} items on {loop}")
-        found = stream_in_child(loop, extent.items)
-        bars = {"growth_mb": MEMORY_BAR_MB, "drift_mb": FLAT_BAR_MB}
-        says = {"growth_mb": "peak over the start", "drift_mb": "second half over the first"}
-        for field, bar in bars.items():
-            yield Row(
-                case="memory",
-                size=extent.items,
-                subject=f"map_over on {loop}, {says[field]}",
-                value=found[field],
-                unit="MB",
-                bar=bar if extent.bars else None,
-            )
-        yield Row(
-            case="memory",
-            size=extent.items,
-            subject=f"map_over on {loop}, each item",
-            value=found["cpu_us"],
-            unit="us cpu",
-        )
+    """How the memory of a process grows that streams a lazy map_over: a child for each loop.
 
-
-def stream_in_child(loop: str, items: int) -> dict[str, float]:
-    """Run `_memory` in a process of its own, whose memory holds nothing else."""
-    argv = [sys.executable, "-m", "tests.bench._memory", loop, str(items)]
-    path = os.pathsep.join(part for part in sys.path if part)
-    env = {**os.environ, "PYTHONPATH": path}
-    child = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if child.returncode:
-        raise CaseFailedError(child.stderr.strip() or f"exit code {child.returncode}")
-    found: dict[str, float] = json.loads(child.stdout)
-    return found
+    An async iterable gets a fifth of the items; were they all pulled at once, that would be seen.
+    """
+    says = {"growth_mb": "peak over the start", "drift_mb": "second half over the first"}
+    bars = {"growth_mb": MEMORY_BAR_MB, "drift_mb": FLAT_BAR_MB} if extent.bars else {}
+    wrong = []
+    for kind, size in (("plain", extent.items), ("async", extent.items // 5)):
+        for loop in LOOPS:
+            subject = f"map_over on {loop}, {kind}"
+            tell(f"{size:,} items: {subject}")
+            try:
+                found = _memory.in_child(loop, size, kind)
+            except _memory.ChildFailedError as error:
+                wrong.append(f"{subject}: {error}")
+                continue
+            row = partial(Row, case="memory", size=size)
+            for field, words in says.items():
+                told = f"{subject}: {words}"
+                yield row(subject=told, value=found[field], unit="MB", bar=bars.get(field))
+            yield row(subject=f"{subject}: an item", value=found["cpu_us"], unit="us cpu")
+    if wrong:
+        raise CaseFailedError("\n".join(wrong))
 
 
 def sleeps(extent: Extent, tell: Tell) -> Iterator[Row]:
