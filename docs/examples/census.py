@@ -122,8 +122,8 @@ def table(found: dict[str, Any]) -> str:
         *report["imported"],
         f"\n{len(report['unparsed'])} files do not parse",
         *report["unparsed"],
-        f"\nAt once: {together['seconds']:.1f} s for all {together['files']:,} files; "
-        f"{together['peak']} at the peak, on {CORES} cores",
+        f"\n{together['peak']} at once at the peak, on {CORES} cores",
+        f"At once: {together['seconds']:.1f} s for all {together['files']:,} files",
         f"One after another: {alone['seconds']:.1f} s for a sample, every eighth of them",
         f"By the bytes parsed in a second, at once was {ratio:.2f} times as fast",
     ]
