@@ -1,6 +1,7 @@
 """How a scheduler ends: cancelled from outside, by its block, by an exit in a branch."""
 
 import asyncio
+import time
 
 import anyio
 import pytest
@@ -259,6 +260,29 @@ async def test_a_cancelled_branch_of_children_keeps_what_they_raised():
     assert (found["a"].status, found["a"].reason) == ("cancelled", "by name")
     assert [str(e) for e in found["a"].error.exceptions] == ["kept"]
     assert found["b"].value == "fine"
+
+
+@pytest.mark.real_clock
+@pytest.mark.slow
+async def test_waiting_for_a_shielded_child_of_a_cancelled_step_costs_no_processor_time():
+    async def shielded():
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.6)
+
+    async def branch():
+        async with anyio.create_task_group() as group:
+            group.start_soon(shielded)
+
+    with anyio.move_on_after(0.05):
+        async with open_scheduler(3) as scheduler:
+            for i in range(3):
+                submit(scheduler, str(i), branch)
+            try:
+                await anyio.sleep(10)
+            finally:
+                before, at = time.thread_time(), time.perf_counter()
+    share = (time.thread_time() - before) / (time.perf_counter() - at)
+    assert share < 0.1, f"{share:.0%} of the processor"
 
 
 # By the block --------------------------------------------------------------------------------

@@ -50,7 +50,9 @@ async def test_an_observer_hears_everything_in_causal_order():
 
 async def test_an_observer_is_called_in_a_thread_of_its_own():
     threads = set()
-    async with open_scheduler(5, observer=lambda _: threads.add(threading.get_ident())) as scheduler:
+    async with open_scheduler(
+        5, observer=lambda _: threads.add(threading.get_ident())
+    ) as scheduler:
         await some(scheduler)
     assert len(threads) == 1
     assert threading.get_ident() not in threads

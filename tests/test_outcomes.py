@@ -70,12 +70,11 @@ async def test_a_reader_in_another_task_ends_with_the_scheduler():
     async def reads(outcomes):
         found.extend([o.key async for o in outcomes])
 
-    async with anyio.create_task_group() as group:
-        async with open_scheduler(1) as scheduler:
-            submit(scheduler, "first", sleep, 1)
-            group.start_soon(reads, scheduler.outcomes)
-            await anyio.sleep(0.5)
-            submit(scheduler, "second", sleep, 1)
+    async with anyio.create_task_group() as group, open_scheduler(1) as scheduler:
+        submit(scheduler, "first", sleep, 1)
+        group.start_soon(reads, scheduler.outcomes)
+        await anyio.sleep(0.5)
+        submit(scheduler, "second", sleep, 1)
     assert found == ["first", "second"]
 
 

@@ -22,9 +22,9 @@ from tests.branches import Watch, fails, no_checkpoint, read, sleep, statuses, s
 LIMITERS = {
     "own": lambda: None,
     "anyio": lambda: anyio.CapacityLimiter(10),
-    "host": lambda: trio.CapacityLimiter(10)
-    if trio.lowlevel.in_trio_task()
-    else anyio.CapacityLimiter(10),
+    "host": lambda: (
+        trio.CapacityLimiter(10) if trio.lowlevel.in_trio_task() else anyio.CapacityLimiter(10)
+    ),
 }
 
 

@@ -38,7 +38,17 @@ def _translate(token: str) -> str:
     if token == "?":
         return "[^/]"
     if token.startswith("[") and token.endswith("]") and len(token) > 2:
-        inside = token[1:-1].replace("\\", r"\\")
-        negated = inside.startswith("!")
-        return f"[{'^' if negated else ''}{inside[negated:]}]"
+        return _one_of(token[1:-1])
     return re.escape(token)
+
+
+def _one_of(inside: str) -> str:
+    """Translate a set; a range from high to low holds nothing, and none holds ``/``."""
+    negated = inside.startswith("!")
+    chars = "".join(c if c == "-" else re.escape(c) for c in inside[negated:])
+    pattern = f"(?!/)[{'^' if negated else ''}{chars}]"
+    try:
+        re.compile(pattern)
+    except re.error:
+        return "(?!)"
+    return pattern

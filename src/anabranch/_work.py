@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -109,6 +109,23 @@ def _check_fn(job: Job, _: object, fn: Any) -> None:
     check_callable(f"Job {job.key!r}", fn)
 
 
+def _to_args(args: Any, job: Job) -> tuple[Any, ...]:
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise ConfigurationError(
+            f"Job {job.key!r}: args={args!r:.80} ({type(args).__name__}) is no sequence of "
+            f"arguments; give a tuple: (x,) for one"
+        )
+    return tuple(args)
+
+
+def _check_kwargs(job: Job, _: object, kwargs: Any) -> None:
+    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+        raise ConfigurationError(
+            f"Job {job.key!r}: kwargs={kwargs!r:.80} ({type(kwargs).__name__}) is no mapping of "
+            f"names; give a dict"
+        )
+
+
 def _check_priority(job: Job, _: object, priority: object) -> None:
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise ConfigurationError(
@@ -176,8 +193,10 @@ class Job:
 
     key: str = attrs.field(validator=_check_key)
     fn: Callable[..., Any] = attrs.field(validator=_check_fn)
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    args: tuple[Any, ...] = attrs.field(
+        default=(), converter=attrs.Converter(_to_args, takes_self=True)
+    )
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, validator=_check_kwargs)
     priority: int = attrs.field(default=0, kw_only=True, validator=_check_priority)
     timeout: float | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
     queue_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_refuse)

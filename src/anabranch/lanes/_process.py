@@ -45,12 +45,11 @@ class CpuLane:
         # A worker knows the program as __mp_main__, and so do the classes of what it answers.
         sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
         borrower = object()
-        limiter = current_host().part(cpu_limiter)
+        host = current_host()
+        limiter = host.part(cpu_limiter)
         await limiter.acquire_on_behalf_of(borrower)
         try:
-            ok, answer = await anyio.to_process.run_sync(
-                _call, call, cancellable=True, limiter=anyio.CapacityLimiter(1)
-            )
+            ok, answer = await host.part(_Pool).run(call)
         except anyio.BrokenWorkerProcess as error:
             raise LaneError(
                 f"the process that ran {name_of(fn)} died before it answered; "
@@ -70,6 +69,67 @@ class CpuLane:
 
 
 CPU_LANE = CpuLane()
+
+
+class _Pool:
+    """Start each process of a loop before its first call, where no cancellation can strike.
+
+    A call that is cancelled while anyio starts a process for it leaves that process behind
+    (its ``to_process.run_sync`` kills only what it has started): so a call is let in only while
+    an idle process is there for it, and ``lock`` is held until it has taken that.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._lock = anyio.Lock()
+        self._alive = 0  # processes, as far as we know
+        self._busy = 0
+
+    async def run(self, call: bytes) -> tuple[bool, Any]:
+        """Run one pickled call in a process of its own."""
+        await self._lock.acquire()
+        try:
+            if self._busy >= self._alive:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_process.run_sync(int, limiter=anyio.CapacityLimiter(1))
+                self._alive += 1
+        except BaseException:
+            self._lock.release()
+            raise
+        entrance = _Entrance(self._lock)
+        self._busy += 1
+        try:
+            answer: tuple[bool, Any] = await anyio.to_process.run_sync(
+                _call,
+                call,
+                cancellable=True,
+                limiter=entrance,  # type: ignore[arg-type]  # it is only entered and left
+            )
+        except BaseException:  # killed, or dead
+            self._alive -= 1
+            raise
+        finally:
+            self._busy -= 1
+            entrance.open()
+        return answer
+
+
+class _Entrance:
+    """Stand in for the limiter of a call: a process is taken right after it was entered."""
+
+    def __init__(self, lock: anyio.Lock) -> None:
+        self._lock: anyio.Lock | None = lock
+
+    def open(self) -> None:
+        """Let the next call in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    async def __aenter__(self) -> None:
+        self.open()
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
 
 
 def _pickled(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:

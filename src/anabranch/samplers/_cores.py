@@ -24,29 +24,35 @@ def _affinity() -> int:
 
 def _quota_v2(root: Path, own: Path) -> float | None:
     """Return the smallest quota of the process's group and its ancestors, in cores."""
-    quotas = []
+    quotas: list[float] = []
     for folder in _folders(root, _own_path(own, "0", "")):
         words = _read(folder / "cpu.max").split()
-        if len(words) == 2 and words[0] != "max":
-            quotas.append(int(words[0]) / int(words[1]))
+        if len(words) == 2:
+            quotas += _ratio(*words)
     return min(quotas, default=None)
 
 
 def _quota_v1(root: Path, own: Path) -> float | None:
-    quotas = []
+    quotas: list[float] = []
     for mount in ("cpu", "cpu,cpuacct"):
         for folder in _folders(root / mount, _own_path(own, None, "cpu")):
-            quota = _read(folder / "cpu.cfs_quota_us")
-            period = _read(folder / "cpu.cfs_period_us")
-            if quota and period and int(quota) > 0:
-                quotas.append(int(quota) / int(period))
+            quotas += _ratio(
+                _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+            )
     return min(quotas, default=None)
+
+
+def _ratio(quota: str, period: str) -> list[float]:
+    """Return the cores of a quota; none for ``max``, ``-1``, and for what is no number."""
+    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
+        return []
+    return [int(quota) / int(period)]
 
 
 def _own_path(own: Path, hierarchy: str | None, controller: str) -> str:
     """Return the path of the process's group, from ``/proc/self/cgroup``; ``/`` if unknown."""
     for line in _read(own).splitlines():
-        number, controllers, path = line.split(":", 2)
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == hierarchy or (hierarchy is None and controller in controllers.split(",")):
             return path
     return "/"
