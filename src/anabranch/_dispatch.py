@@ -14,6 +14,8 @@ from anabranch._hand import Hand
 from anabranch._ledger import Ledger
 from anabranch._token import Held, take, take_nowait
 
+MOST_FRESH = 16  # hands that have been started for what is fed, and have not suspended yet
+
 
 class Dispatcher:
     """Start the hands of one scheduler in its nursery; none where it has no nursery."""
@@ -44,12 +46,16 @@ class Dispatcher:
             count -= 1
 
     async def token_is_free(self) -> None:
-        """Wait until a token could be taken."""
+        """Wait until a token could be taken, for which nothing is queued yet."""
         ledger = self._ledger
-        held = Held(ledger.limiters)
-        if not take_nowait(held.limiters, ledger.runtime, held):
-            await take(held.limiters, ledger.runtime, held)
-        held.give_back()
+        while True:
+            held = Held(ledger.limiters)
+            if not take_nowait(held.limiters, ledger.runtime, held):
+                await take(held.limiters, ledger.runtime, held)
+            held.give_back()
+            if not ledger.queue:
+                return
+            await ledger.runtime.lowlevel.checkpoint()  # for the hand that is about to look
 
     def _wants_hands(self) -> bool:
         ledger = self._ledger
@@ -57,7 +63,8 @@ class Dispatcher:
             return False
         if len(ledger.queue) > ledger.fresh:
             return True
-        return self.feeds is not None and self.feeds.has_plain()
+        # How much is fed nobody knows: without a bound, hands would be started for ever.
+        return self.feeds is not None and ledger.fresh < MOST_FRESH and self.feeds.has_plain()
 
     async def _dispatch(self) -> None:
         """Wait in line for tokens while there is work, and start hands with them."""

@@ -104,6 +104,7 @@ class Scheduler:
         self._accepted = 0
         self._alone = False
         self._feeds: Feeds | None = None  # made when it is first fed
+        self._all_fed: Any = None  # an Event while somebody waits until nothing is fed
         self._state = "new"
 
     async def __aenter__(self) -> Self:
@@ -237,6 +238,12 @@ class Scheduler:
                 f"give an iterable or async iterable of jobs"
             )
 
+    async def all_fed(self) -> None:
+        """Wait until nothing is left to be pulled: a reader that dawdles may leave no hand meanwhile."""
+        while self._feeds:
+            self._all_fed = self._runtime.Event()
+            await self._all_fed.wait()
+
     def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
         """Cancel the branches that a glob or predicate over keys chooses; return how many.
 
@@ -354,6 +361,8 @@ class Scheduler:
     def _feed_ended(self) -> None:
         if self._reads:
             self.outcomes.wake()  # whoever waits may find that nothing will come
+        if self._all_fed is not None:
+            self._all_fed.set()
 
     def _feed_failed(self) -> None:
         assert self._feeds is not None

@@ -51,8 +51,6 @@ async def run(step: Any, data: Any = 1, **options: Any) -> StepResult[Any]:
     return result.step_history[-1]
 
 
-
-
 # Spellings -----------------------------------------------------------------------------------
 
 
@@ -78,7 +76,9 @@ async def test_a_mapping_changed_afterwards_changes_nothing() -> None:
 
 async def test_every_branch_gets_the_steps_input() -> None:
     marker = object()
-    result = await run(Step.parallel({"a": echo, "b": Step("x", echo), "c": Pipeline([echo])}), marker)
+    result = await run(
+        Step.parallel({"a": echo, "b": Step("x", echo), "c": Pipeline([echo])}), marker
+    )
     assert list(result.output.values()) == [marker] * 3
 
 
@@ -260,7 +260,10 @@ async def test_branches_queued_at_the_deadline_never_start() -> None:
     statuses = [branch.status for branch in result.branches.values()]
     assert statuses == [Status.SUCCEEDED] * 2 + [Status.CANCELLED] * 18
     assert [branch.attempts for branch in result.branches.values()] == [1] * 4 + [0] * 16
-    assert {branch.reason for branch in result.branches.values()} == {"", "deadline: 4 s (timeout=)"}
+    assert {branch.reason for branch in result.branches.values()} == {
+        "",
+        "deadline: 4 s (timeout=)",
+    }
     assert len(result.completion_order) == 20
     await anyio.sleep(10)
     assert len(started) == 4
@@ -507,7 +510,9 @@ async def test_a_thread_may_run_a_pipeline_of_its_own() -> None:
 
 
 async def test_numbers_of_time_are_never_negative() -> None:
-    result = await run(Step.parallel({f"b{i}": sleeper(i / 10) for i in range(9)}, max_concurrency=2))
+    result = await run(
+        Step.parallel({f"b{i}": sleeper(i / 10) for i in range(9)}, max_concurrency=2)
+    )
     for branch in result.branches.values():
         assert branch.latency_s >= 0
         assert branch.queued_s >= 0

@@ -79,6 +79,8 @@ class MapStep(Node[T, list[U]]):
             with threads_for(terms, frame.run.host, (self._plan,)):
                 async with scheduler:
                     scheduler.feed_with(items, mapping.accept)
+                    if frame.run.live is not None:
+                        await scheduler.all_fed()
         except Exception as raised:  # the iterable's own: branches never raise
             broke = raised
         except BaseException:
