@@ -131,6 +131,7 @@ async def test_a_limit_that_is_first_looked_at_while_all_tokens_are_out_grows_at
         assert watch.running == 9
 
 
+@pytest.mark.slow
 async def test_a_limit_of_a_billion_costs_nothing():
     limiter = anyio.CapacityLimiter(0)
     async with open_scheduler(limiter) as scheduler:

@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 
 from anabranch.errors import ConfigurationError, HostLoopError
 
-
 _HOMES = {"trio": "trio", "anyio._backends._trio": "trio", "anyio._backends._asyncio": "asyncio"}
 
 
