@@ -74,8 +74,8 @@ def test_a_name_cannot_steer_the_terminal(attack: str) -> None:
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
     console = terminal(color_system=None)
     progress = Progress(console)
-    progress(StepStarted(0.0, "[bold red]x[/] [link=evil]", 3))
-    assert "[bold red]x[/] [link=evil]" in drawn(progress, console)
+    progress(StepStarted(0.0, "[bold red]x [link=evil]", 3))
+    assert "[bold red]x [link=evil]" in drawn(progress, console)
 
 
 def test_escaped_leaves_what_people_write_alone() -> None:

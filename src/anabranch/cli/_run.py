@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, Literal, TextIO
@@ -76,7 +77,7 @@ def _run(target: str, options: Options, signals: Signals, watch: Watch, out: Tex
     result = _result(pipeline, data, options, signals, watch, progress)
     if watch.broken:
         raise BrokenPipeError
-    if result is None:  # a signal, which has the last word
+    if result is None or signals.struck:  # a signal has the last word
         return FAILED
     if options.json:
         write(out, line_of_result(result))
@@ -116,7 +117,12 @@ async def _main(
     limiter = None if options.limit is None else host.runtime.CapacityLimiter(options.limit)
     scope = host.runtime.CancelScope()
     token = host.runtime.lowlevel.current_trio_token()
-    stop = partial(token.run_sync_soon, partial(scope.cancel, reason="stopped by a signal"))
+
+    def stop() -> None:
+        # A worker that the signal has ended too is reaped twice, and asyncio warns of it.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        token.run_sync_soon(partial(scope.cancel, reason="stopped by a signal"))
+
     result = None
     with scope:
         watch.stop = stop
