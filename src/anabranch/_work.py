@@ -109,13 +109,19 @@ def _check_fn(job: Job, _: object, fn: Any) -> None:
     check_callable(f"Job {job.key!r}", fn)
 
 
-def _to_args(args: Any, job: Job) -> tuple[Any, ...]:
+def _to_args(args: Any) -> Any:
+    """Make a tuple of what can be meant as one; ``_check_args`` refuses the rest."""
     if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        return args
+    return tuple(args)
+
+
+def _check_args(job: Job, _: object, args: Any) -> None:
+    if not isinstance(args, tuple):
         raise ConfigurationError(
             f"Job {job.key!r}: args={args!r:.80} ({type(args).__name__}) is no sequence of "
             f"arguments; give a tuple: (x,) for one"
         )
-    return tuple(args)
 
 
 def _check_kwargs(job: Job, _: object, kwargs: Any) -> None:
@@ -193,9 +199,7 @@ class Job:
 
     key: str = attrs.field(validator=_check_key)
     fn: Callable[..., Any] = attrs.field(validator=_check_fn)
-    args: tuple[Any, ...] = attrs.field(
-        default=(), converter=attrs.Converter(_to_args, takes_self=True)
-    )
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_to_args, validator=_check_args)
     kwargs: Mapping[str, Any] = attrs.field(factory=dict, validator=_check_kwargs)
     priority: int = attrs.field(default=0, kw_only=True, validator=_check_priority)
     timeout: float | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
