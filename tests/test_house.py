@@ -43,6 +43,7 @@ BROAD_EXCEPT = {
     "_scheduler.py": "cleans up, and raises it again",
     "pipeline/_plan.py": "an error of the user's that cannot be written or noted is kept all the same",
     "_observers.py": "an observer that raises can hurt nobody else",
+    "cli/_load.py": "what the user's file raises is shown as the user's own traceback",
     "lanes/": "an Exception crosses a thread or a process as a value",
 }
 ASYNCIO = {

@@ -5,7 +5,8 @@ import pytest
 
 from anabranch._host import current_host
 from anabranch._scheduler import Scheduler, open_scheduler
-from anabranch._token import Held, Loan, holding, take, take_nowait
+from anabranch._knot import Block, Loan, take
+from anabranch._token import Held, holding, take_nowait
 from tests.branches import Watch, read, sleep, statuses, submit
 
 
@@ -147,6 +148,7 @@ async def test_a_cancellation_while_the_lent_token_is_waited_for_leaves_all_home
     assert statuses(found) == {"succeeded": 2}
 
 
+@pytest.mark.slow
 async def test_every_token_is_home_after_a_cancellation_at_any_moment(all_home):
     for moment in range(60):
         limiter = all_home(anyio.CapacityLimiter(2))
@@ -213,7 +215,7 @@ async def test_a_task_that_outlives_its_branch_lends_nothing(all_home):
 async def test_outside_of_every_branch_nothing_is_lent():
     limiter = anyio.CapacityLimiter(1)
     loan = Loan([limiter], current_host().runtime)
-    await loan.take_back()
+    await loan.take_back(Block(loan))
     assert limiter.borrowed_tokens == 0
     assert holding.get() is None
 

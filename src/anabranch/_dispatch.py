@@ -12,7 +12,8 @@ from typing import Any
 from anabranch._feed import Feeds
 from anabranch._hand import Hand
 from anabranch._ledger import Ledger
-from anabranch._token import Held, take, take_nowait
+from anabranch._knot import take
+from anabranch._token import Held, take_nowait
 
 MOST_FRESH = 16  # hands that have been started for what is fed, and have not suspended yet
 
@@ -51,7 +52,7 @@ class Dispatcher:
         while True:
             held = Held(ledger.limiters)
             if not take_nowait(held.limiters, ledger.runtime, held):
-                await take(held.limiters, ledger.runtime, held)
+                await take(held.limiters, ledger.runtime, held, ledger.block)
             held.give_back()
             if not ledger.queue:
                 return
@@ -74,7 +75,7 @@ class Dispatcher:
             with scope:
                 while self._wants_hands():
                     held = ledger.parked = Held(ledger.limiters, ledger.parent)
-                    await take(ledger.limiters, ledger.runtime, held)
+                    await take(ledger.limiters, ledger.runtime, held, ledger.block)
                     ledger.parked = None
                     ledger.note_limits()
                     self._nursery.start_soon(Hand(ledger, held).run)

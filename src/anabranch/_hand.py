@@ -19,7 +19,8 @@ from anabranch._branch import ASYNC, THREAD, Branch
 from anabranch._ledger import SLICE_S, Ledger
 from anabranch._runtime import absorb_native_cancel
 from anabranch._thread_hand import ThreadHand
-from anabranch._token import Held, holding, take, take_nowait
+from anabranch._knot import take
+from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Status
 from anabranch.errors import BranchTimedOutError
 from anabranch.lanes._thread import io_lane
@@ -63,7 +64,9 @@ class Hand:
         if self._leases:
             ledger.hands.add(self)
         self._origin: Context = ledger.context  # what each branch's own context is a copy of
-        if held.limiters:
+        if ledger.block is not None:
+            ledger.block.helds.add(held)
+        if held.limiters or held.parent is not None:
             self._origin = ledger.context.copy()
             self._origin.run(holding.set, held)
 
@@ -87,6 +90,8 @@ class Hand:
                 ledger.fresh -= 1
             if self._leases:
                 ledger.hands.discard(self)
+            if ledger.block is not None:
+                ledger.block.helds.discard(self.held)
             if self._thread is None:  # else the abandoned thread holds them until it ends
                 self.held.give_back()
             ledger.room = True
@@ -257,7 +262,7 @@ class Hand:
         if ledger.loop is None:
             ledger.loop = runtime.lowlevel.current_trio_token()
         self.suspended()  # it will: others may start
-        place = Held((lane.limiter,), parent=self.held)
+        place = Held((lane.limiter,), parent=self.held, inside=True)
         if not take_nowait(place.limiters, runtime, place):
             await take(place.limiters, runtime, place)
         branch.started_at = ledger.clock()

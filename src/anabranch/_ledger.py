@@ -15,6 +15,7 @@ from typing import Any
 
 from anabranch._branch import Branch
 from anabranch._host import Host
+from anabranch._knot import Block
 from anabranch._observers import Delivery
 from anabranch._queue import Queue
 from anabranch._token import Held
@@ -38,6 +39,7 @@ class Ledger:
     room = True  # tokens may be free
     fresh = 0  # hands that were started and have not suspended yet
     yielding = False  # a hand is at a checkpoint between two branches
+    block: Block | None = None  # what the branch that opened the scheduler sees of it
     parked: Held | None = None  # with what the dispatcher waits for its tokens
     shared = False  # others may use one of the limiters, or move it
     look_at = -math.inf  # when to look again who else waits

@@ -23,7 +23,8 @@ from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
 from anabranch._outcomes import Outcomes
 from anabranch._runtime import Runtime, check_home
-from anabranch._token import Held, Loan, holding, take, take_nowait
+from anabranch._knot import Loan, close_block, open_block, take
+from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
 from anabranch.errors import (
@@ -118,7 +119,7 @@ class Scheduler:
             limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
         # Children's tokens come from here: what the calling branch holds of them is lent.
         held = holding.get()
-        self._loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
+        loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
         self.ledger = ledger = Ledger(
             host,
             limiters,
@@ -129,6 +130,8 @@ class Scheduler:
             timeout=self._timeout,
             leases=self._leases,
         )
+        if loan is not None and held is not None:
+            ledger.block = open_block(loan, held)
         ledger.shared = len(private) < len(limiters)
         if self._reads:
             self.outcomes = Outcomes(ledger, self._idle, self.more_wanted)
@@ -175,17 +178,11 @@ class Scheduler:
             swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:
             self._close()
-            if self._loan is not None:
-                self._loan.take_back_nowait()
+            await self._end_loan(waits=False)
             raise
         self._close()
-        goes_on = error is not None and not swallowed
-        if self._loan is not None:
-            if goes_on:
-                self._loan.take_back_nowait()
-            else:
-                await self._loan.take_back()
-        if goes_on:
+        await self._end_loan(waits=error is None or swallowed)
+        if error is not None and not swallowed:
             return False
         if self._feeds is not None and self._feeds.error is not None:
             raise self._feeds.error
@@ -284,7 +281,7 @@ class Scheduler:
             while True:
                 held = Held(ledger.limiters, ledger.parent)
                 if not take_nowait(ledger.limiters, ledger.runtime, held):
-                    await take(ledger.limiters, ledger.runtime, held)
+                    await take(ledger.limiters, ledger.runtime, held, ledger.block)
                 await Hand(ledger, held, guest=True).run()
                 if not (self._alone and ledger.queue):
                     break
@@ -398,6 +395,19 @@ class Scheduler:
                 for branch in ledger.queue.waiting():
                     ledger.end(branch, Status.CANCELLED, reason)
                 ledger.queue.prune()
+
+    async def _end_loan(self, *, waits: bool) -> None:
+        """Take back what the calling branch has lent; one that is left by an error cannot wait."""
+        block, held = self.ledger.block, self.ledger.parent
+        if block is None or held is None:
+            return
+        try:
+            if waits:
+                await block.loan.take_back(block)
+            else:
+                block.loan.take_back_nowait()
+        finally:
+            close_block(block, held)
 
     def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""

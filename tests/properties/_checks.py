@@ -82,11 +82,22 @@ class _Root:
         world = self.world
         world.nursery.start_soon(self._open)
         await self.ended.wait()
-        let_out = not self.native or world.host_swallowed
+        if not (self.native and self._is_only_cancel()) or world.host_swallowed:
+            return
         world.claim(
-            let_out or isinstance(self.raised, world.runtime.Cancelled | Boom),
+            isinstance(self.raised, world.runtime.Cancelled | Boom),
             f"the cancellation from outside was swallowed, and {self.raised!r} came out",
         )
+
+    def _is_only_cancel(self) -> bool:
+        """Tell whether nothing but the native cancellation has cancelled anything.
+
+        anyio (4.16) forgets it otherwise: a scope that is left while the one around it is
+        cancelled hands that its count of cancels, even if another task has entered that one.
+        """
+        now = self.world.clock()
+        others = [each for each in self.world.domains if each is not self.domain]
+        return not any(each.apart or each.deadline <= now for each in others)
 
     async def _open(self) -> None:
         world, domain, end = self.world, self.domain, self.end
@@ -110,8 +121,7 @@ class _Root:
 
     async def _cancel(self, scope: Any, native: Any) -> None:
         assert self.end is not None
-        # anyio loses a native cancellation that comes in the instant of a scope's own deadline.
-        await self.world.runtime.sleep(self.end.at + (OFF_BEAT if native is not None else 0))
+        await self.world.runtime.sleep(self.end.at)
         if self.ended.is_set():
             return
         self.domain.called = True

@@ -36,14 +36,15 @@ class Domain:
     world: World
     parent: Domain | None = None
     called: bool = False
+    apart: bool = False  # called by something else than what is around it
     deadline: float = math.inf
 
     def cancelled(self) -> bool:
-        return (
-            self.called
-            or self.world.clock() >= self.deadline
-            or (self.parent is not None and self.parent.cancelled())
-        )
+        struck = self.called or self.world.clock() >= self.deadline
+        return struck or (self.parent is not None and self.parent.cancelled())
+
+    def __attrs_post_init__(self) -> None:
+        self.world.domains.append(self)
 
 
 @attrs.define(eq=False)
@@ -144,6 +145,7 @@ class World:
     count: Iterator[int] = attrs.field(factory=itertools.count)
     runs: list[Run] = attrs.field(factory=list)
     faults: list[str] = attrs.field(factory=list)
+    domains: list[Domain] = attrs.field(factory=list)
     outside: Counter[Any] = attrs.field(factory=Counter)  # tokens that neighbours hold
     host_swallowed: bool = False  # a block, which is the host's own code, swallowed a cancellation
 
@@ -287,7 +289,8 @@ async def _be_stubborn(actor: Actor, seconds: float, after: float) -> None:
 
 
 async def _have_children(groups: tuple[p.Group, ...], actor: Actor) -> None:
-    domain = Domain(actor.world, actor.domain)
+    outer = actor.domain
+    domain = Domain(actor.world, outer)
 
     async def be_child(group: p.Group) -> None:
         child = Actor(actor.world, domain, actor.mark, actor.trace, actor.run)
@@ -295,6 +298,7 @@ async def _have_children(groups: tuple[p.Group, ...], actor: Actor) -> None:
             await run_group(group, child)
         except BaseException:
             domain.called = True  # the nursery cancels the others
+            domain.apart = not outer.cancelled()
             raise
 
     async with actor.world.runtime.open_nursery() as nursery:
@@ -377,7 +381,7 @@ def _cancel(glob: str, run: Run) -> None:
     for key in queued:
         run.traces[key].taken_off = True
     for key in running:
-        run.traces[key].domain.called = True
+        run.traces[key].domain.called = run.traces[key].domain.apart = True
 
 
 def _matches(glob: str, key: str) -> bool:
@@ -475,6 +479,7 @@ async def _run_block(run: Run) -> None:
             except BaseException as error:
                 run.block_error = error
                 run.domain.called = True
+                run.domain.apart = isinstance(error, Boom)
                 raise
             finally:
                 run.in_block = False
@@ -493,7 +498,7 @@ def _feed(feed: p.Feed, run: Run, mark: str) -> Any:
 
     def end() -> None:
         if feed.fails:
-            run.domain.called = True
+            run.domain.called = run.domain.apart = True
             raise Boom("feed")
 
     specs = [spec for spec in feed.jobs for _ in range(spec.copies)]

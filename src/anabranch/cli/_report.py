@@ -46,8 +46,8 @@ def text_of(output: Any) -> str | None:
     return repr(output)
 
 
-def report_failure(result: PipelineResult[Any]) -> None:
-    """Print the errors of the branches that failed, and how the run ended."""
+def report_failure(result: PipelineResult[Any], left: str) -> None:
+    """Print the errors of the branches that failed, how the run ended, and what it left."""
     failed = result.failed_step
     if failed is not None:
         # What was only stopped is counted in the last line: it is no cause.
@@ -60,7 +60,8 @@ def report_failure(result: PipelineResult[Any]) -> None:
         more = sum(1 for _ in causes)
         if more:
             say(f"... and {more:,} more")
-    say(f"{result.reason}; {result.feedback}" if result.reason else result.feedback)
+    reason = f"{result.reason}; " if result.reason else ""
+    say(f"{reason}{result.feedback}{left}")
 
 
 def report_error(error: BaseException) -> None:

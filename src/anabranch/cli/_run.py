@@ -17,7 +17,7 @@ from anabranch._work import Status
 from anabranch.cli._json import line_of_event, line_of_result
 from anabranch.cli._load import UserCodeError, WrongUsageError, load
 from anabranch.cli._report import report_error, report_failure, say, text_of
-from anabranch.cli._signals import Signals
+from anabranch.cli._signals import Signals, kill_children
 from anabranch.cli._stdout import results_only, write
 from anabranch.cli._watch import Watch
 from anabranch.errors import ConfigurationError
@@ -62,6 +62,8 @@ def run_file(target: str, options: Options) -> int:
             code = NOBODY_READS
     if signals.struck:
         say(f"{signals.words()}{watch.abandoned_words()}")
+        if watch.abandoned:
+            kill_children()  # what those threads have started would outlive them
         return signals.exit_code()
     return code
 
@@ -86,7 +88,7 @@ def _run(target: str, options: Options, signals: Signals, watch: Watch, out: Tex
         if text is not None:
             write(out, text)
     if not result.success:
-        report_failure(result)
+        report_failure(result, watch.abandoned_words())
     return _code_of(result)
 
 

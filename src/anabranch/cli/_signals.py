@@ -102,7 +102,7 @@ class Signals:
         try:
             self._news.get(timeout=GRACE)
         except queue.Empty:
-            words = f"{self.words()}; not stopped within {GRACE:g} s: {self.stuck() or 'threads'}"
+            words = f"{self.words()}; not stopped within {GRACE:g} s: {self.stuck() or 'a thread'}"
             end_at_once(words, self.exit_code())
 
 
@@ -115,9 +115,14 @@ def end_at_once(words: str, code: int) -> None:
         os.write(2, line.encode(errors="replace"))
     except OSError:  # nobody is there to read it
         pass
+    kill_children()
+    os._exit(code)
+
+
+def kill_children() -> None:
+    """Kill all processes that this one has started, and what they started."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
         except psutil.Error:  # it has ended meanwhile
             pass
-    os._exit(code)
