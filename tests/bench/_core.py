@@ -170,11 +170,13 @@ def growth(extent: Extent, tell: Tell) -> Iterator[Row]:
         for size in extent.growth:
             subjects = [_subjects.step(loop, size, CHECKPOINT) for loop in LOOPS]
             subjects += [_subjects.gather(size, CHECKPOINT)]
-            times = extent.times_for(size)
+            # As many branches in each sample, so that no size is measured less well than another.
+            times = max(1, extent.growth[-1] // size // 4)
             taken = in_turns(
                 subjects,
                 rounds=1,
                 times=times,
+                warm_up=1 if times > 1 else 0,
                 tell=lambda text, number=number, size=size: tell(f"{size:,}, {number + 1}: {text}"),
             )
             for name, tooks in taken.items():
