@@ -63,6 +63,7 @@ def subject(name: str, calls: list[str], loop: str = "trio") -> _measure.Subject
     return _measure.Subject(name, loop, lambda: nullcontext(once))
 
 
+@pytest.mark.slow
 @pytest.mark.real_clock
 @pytest.mark.parametrize("loop", LOOPS)
 def test_subjects_take_turns_forwards_and_backwards(loop: str) -> None:
