@@ -233,9 +233,7 @@ def test_a_step_of_what_cannot_be_called_is_refused(branch: Any) -> None:
         Step("a", branch)
 
 
-@each(
-    "function", [generator, async_generator, partial(generator), partial(async_generator)]
-)
+@each("function", [generator, async_generator, partial(generator), partial(async_generator)])
 def test_a_generator_function_is_refused_as_a_branch(function: Any) -> None:
     for make in (
         lambda fn: Step("a", fn),
@@ -456,6 +454,10 @@ async def test_a_job_key_twice_is_refused() -> None:
 def test_every_refusal_is_of_one_family() -> None:
     for name in anabranch.__all__:
         value = getattr(anabranch, name)
-        if isinstance(value, type) and issubclass(value, Exception) and not name.endswith("Warning"):
+        if (
+            isinstance(value, type)
+            and issubclass(value, Exception)
+            and not name.endswith("Warning")
+        ):
             assert issubclass(value, anabranch.AnabranchError)
     assert BranchFailureStrategy.PROPAGATE.value == "propagate"

@@ -41,7 +41,7 @@ BROAD_EXCEPT = {
     "_anyio.py": "what a thread raises, whatever it is, belongs to the task that waits for it",
     "_feed.py": "what the user's iterable raises is raised when the block is left",
     "_scheduler.py": "cleans up, and raises it again",
-    "pipeline/_plan.py": "an error of the user's that cannot be written or noted is kept all the same",
+    "pipeline/": "what a user's object raises when it is called, copied or written costs no result",
     "_observers.py": "an observer that raises can hurt nobody else",
     "cli/_load.py": "what the user's file raises is shown as the user's own traceback",
     "lanes/": "an Exception crosses a thread or a process as a value",

@@ -24,7 +24,7 @@ PROPAGATE = BranchFailureStrategy.PROPAGATE
 REQUIRED = inspect.Parameter.empty
 
 # A line that ends in `# is: T` has that type, one in `# refused: word` an error with that word.
-PROGRAM = '''
+PROGRAM = """
 from functools import partial
 from typing import Any
 
@@ -121,7 +121,7 @@ pipeline.run_sync("x", contxt={})  # refused: "context"
 ConcurrencyConfig(max_concurrent=3)  # refused: "max_concurrent
 ConcurrencyConfig(max_concurrent_branches="3")  # refused: incompatible
 wrong: PipelineResult[str] = pipeline.run_sync("x")  # refused: incompatible
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,7 @@ def check_function(where: str, fn: object) -> None:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):  # some builtins have none
         return
-    parameters = signature.parameters
-    keywords = {"context": None} if "context" in parameters else {}
+    keywords = {"context": None} if takes_context(where, fn) else {}
     try:
         signature.bind(object(), **keywords)
     except TypeError as error:

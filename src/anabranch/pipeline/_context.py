@@ -87,7 +87,10 @@ def _copy_tuple(value: tuple[Any, ...], memo: dict[int, Any]) -> tuple[Any, ...]
 
 
 def _copy_fields(value: Any, names: Iterable[str], memo: dict[int, Any]) -> Any:
-    new = copy.copy(value)
+    try:
+        new = copy.copy(value)
+    except AttributeError:  # attrs reads every slot, and one may never have been set
+        new = object.__new__(type(value))
     memo[id(value)] = new
     for name in names:
         if hasattr(value, name):  # a slot may never have been set

@@ -107,9 +107,7 @@ class LiveRun(Generic[Out]):
 
         In a glob ``*`` does not cross ``/`` and ``**`` does.
         """
-        return sum(
-            scheduler.cancel(which, reason=reason) for scheduler in list(self._schedulers)
-        )
+        return sum(scheduler.cancel(which, reason=reason) for scheduler in list(self._schedulers))
 
     def snapshot(self) -> Snapshot:
         """Tell the state of the run now."""

@@ -71,7 +71,9 @@ class MapStep(Node[T, list[U]]):
         terms = self._terms_for(total, frame)
         keeps = not (frame.last and frame.run.live is not None)
         mapping = _Mapping(self._plan, frame, keeps)
-        scheduler = scheduler_of(terms, frame, name, math.inf if total is None else total, keeps=keeps)
+        scheduler = scheduler_of(
+            terms, frame, name, math.inf if total is None else total, keeps=keeps
+        )
         mapping.scheduler = scheduler
         frame.emit(StepStarted(started_at, frame.path + name, total))
         broke: Exception | None = None

@@ -13,6 +13,7 @@ from anabranch._scheduler import Live
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
 from anabranch.events import Event
+from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import TakesContext
 
@@ -70,9 +71,13 @@ class Node(Generic[In, Out]):
         @overload
         def __rshift__(self, other: Node[Out, New]) -> Pipeline[In, New]: ...
         @overload
-        def __rshift__(self, other: Callable[[Out], Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+        def __rshift__(
+            self, other: Callable[[Out], Coroutine[Any, Any, New]]
+        ) -> Pipeline[In, New]: ...
         @overload
-        def __rshift__(self, other: TakesContext[Out, Coroutine[Any, Any, New]]) -> Pipeline[In, New]: ...
+        def __rshift__(
+            self, other: TakesContext[Out, Coroutine[Any, Any, New]]
+        ) -> Pipeline[In, New]: ...
         @overload
         def __rshift__(self, other: Callable[[Out], New]) -> Pipeline[In, New]: ...
         @overload
@@ -94,7 +99,8 @@ class Node(Generic[In, Out]):
 
 async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) -> StepResult[Any]:
     """Run a node as a branch: with a path of its own, failing as a branch fails."""
-    inside = attrs.evolve(frame, path=f"{frame.path}{key}/", last=False)
+    context = copy_for_branch(frame.context)
+    inside = attrs.evolve(frame, path=f"{frame.path}{key}/", context=context, last=False)
     result = await node.run_in(data, inside, node.name or key)
     if not result.success:
         raise NestedFailure(result)

@@ -28,6 +28,7 @@ T = TypeVar("T", contravariant=True)
 
 UNBOUNDED_IS_FINE_TO = 64
 
+
 class UnboundedWarning(UserWarning):
     """Warn that a step runs more than 64 branches at once, because nothing bounds it."""
 
@@ -157,9 +158,7 @@ def terms_of(
     )
 
 
-def scheduler_of(
-    terms: Terms, frame: Frame, name: str, count: float, **more: Any
-) -> Scheduler:
+def scheduler_of(terms: Terms, frame: Frame, name: str, count: float, **more: Any) -> Scheduler:
     """Make the scheduler of a step: its limit, and those of the pipelines around it."""
     own = [] if terms.limit is None else [terms.limit]
     if isinstance(terms.limit, int) and count <= terms.limit and frame.run.live is None:
@@ -187,9 +186,7 @@ def scheduler_of(
     )
 
 
-def threads_for(
-    terms: Terms, host: Host, plans: tuple[Plan, ...]
-) -> AbstractContextManager[None]:
+def threads_for(terms: Terms, host: Host, plans: tuple[Plan, ...]) -> AbstractContextManager[None]:
     """Raise the io lane's limit to the step's, if it has threads and a larger limit."""
     limit = terms.limit
     if isinstance(limit, int) and limit > IO_LIMIT and any(plan.kind == THREAD for plan in plans):

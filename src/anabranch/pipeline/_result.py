@@ -85,7 +85,7 @@ class StepResult(Generic[Out]):
             "success": self.success,
             "status": str(self.status),
             "output": _plain(self.output),
-            "error": None if self.error is None else repr(self.error),
+            "error": None if self.error is None else _repr_of(self.error),
             "feedback": self.feedback,
             "reason": self.reason,
             "attempts": self.attempts,
@@ -229,7 +229,7 @@ class Branches(Mapping[str, StepResult[Any]]):
         return len(self._branches)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} branches: {', '.join(list(self._branches)[:_SHOWN])}>"
+        return f"<{len(self)} branches: {', '.join(list(self._keys)[:_SHOWN])}>"
 
 
 def _stand_in(result: StepResult[Any]) -> Exception:
@@ -240,6 +240,13 @@ def _stand_in(result: StepResult[Any]) -> Exception:
     if result.status in (Status.CANCELLED, Status.REJECTED, Status.ABANDONED):
         return BranchCancelledError(words)
     return StepFailedError(words)
+
+
+def _repr_of(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # its own, and no reason to lose the rest
+        return f"<{type(error).__name__}, whose repr raises>"
 
 
 def _headline(result: StepResult[Any]) -> str:

@@ -25,6 +25,7 @@ U = TypeVar("U")
 Part: TypeAlias = Node[Any, Any] | Callable[..., Any]  # what may stand in a branch
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any] | Callable[[Any], Any]
 
+
 class Step(Node[In, Out]):
     """Call ``fn(data)``, or ``fn(data, context=...)`` if it takes a context.
 
@@ -54,11 +55,17 @@ class Step(Node[In, Out]):
 
         @overload
         def __init__(
-            self: Step[T, U], name: str, fn: Callable[[T], Coroutine[Any, Any, U]], **options: Unpack[StepOptions]
+            self: Step[T, U],
+            name: str,
+            fn: Callable[[T], Coroutine[Any, Any, U]],
+            **options: Unpack[StepOptions],
         ) -> None: ...
         @overload
         def __init__(
-            self: Step[T, U], name: str, fn: TakesContext[T, Coroutine[Any, Any, U]], **options: Unpack[StepOptions]
+            self: Step[T, U],
+            name: str,
+            fn: TakesContext[T, Coroutine[Any, Any, U]],
+            **options: Unpack[StepOptions],
         ) -> None: ...
         @overload
         def __init__(
