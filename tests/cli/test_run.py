@@ -39,6 +39,7 @@ FLOW = """
     own = ab.Step("own", lambda _: [Own(), float("nan")])
     naps = ab.Step.parallel("naps", {"a": nap, "b": nap})
     short = ab.Step.parallel("short", {"a": nap}, timeout=0.1)
+    thread = ab.Step.parallel("thread", {"sleepy": lambda _: time.sleep(60)}, timeout=0.2)
     brief = ab.Step("brief", nap, timeout=0.1)
     fails = ab.Step.parallel("all", {f"b{n}": bad for n in range(9)} | {"ok": twice})
     nested = ab.Step.parallel("outer", {"in": ab.Step.parallel("inner", {"x": bad})})
@@ -121,6 +122,7 @@ def test_a_file_that_raises_shows_its_own_traceback_only(tmp_path: Path) -> None
     [
         ("naps", ["--timeout", "0.2"], "deadline: 0.2 s"),
         ("short", [], "deadline: 0.1 s"),
+        ("thread", [], "in threads that cannot be stopped, and end now: sleepy"),
         ("brief", [], "timed_out"),
     ],
 )

@@ -26,7 +26,7 @@ both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM]
 GRACE = 5.0
 
 FLOW = """
-    import sys, time
+    import subprocess, sys, time
     from pathlib import Path
     import anyio
     from anabranch import Step
@@ -54,8 +54,12 @@ FLOW = """
         finally:
             with anyio.CancelScope(shield=True): await anyio.sleep(1)
             Path("cleaned").touch()
+    def program(_):
+        here()
+        subprocess.run(["sleep", "3600"])
     def nothing(_): pass
 
+    programs = Step.parallel("s", {"sleepy": program}, timeout=None)
     naps = Step.parallel("s", {"a": nap, "b": nap}, timeout=None)
     threads = Step.parallel("s", {"sleepy\\x1b": thread, "ok": nothing}, timeout=None)
     processes = Step.parallel("s", {k: Step(k, process, lane="cpu") for k in "ab"}, timeout=None)
@@ -87,11 +91,11 @@ class Program:
             assert self._process.poll() is None, self._process.communicate()
             time.sleep(0.02)
 
-    def strike(self, number: signal.Signals) -> None:
+    def strike(self, number: signal.Signals, *, alone: bool = False) -> None:
         self.family = [psutil.Process(self._process.pid)]
         self.family += self.family[0].children(recursive=True)
         self.struck_at = time.monotonic()
-        os.killpg(self._process.pid, number)
+        (os.kill if alone else os.killpg)(self._process.pid, number)
 
     def end(self) -> tuple[int, str, float]:
         """Return the exit code, what it said, and how long it took; see that nothing is left."""
@@ -146,6 +150,20 @@ def test_threads_that_cannot_be_stopped_are_named_and_end_with_the_process(
     assert said.count("\n") == 1
     assert "threads that cannot be stopped" in said
     assert "sleepy\\x1b" in said
+    assert took < 3
+
+
+@both_signals
+@pytest.mark.parametrize("name", ["processes", "programs"])
+def test_child_processes_end_though_the_signal_did_not_reach_them(
+    tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    with running(tmp_path, f"flow.py:{name}") as program:
+        time.sleep(0.3)
+        program.strike(number, alone=True)
+        assert len(program.family) > 1
+        code, _, took = program.end()
+    assert code == 128 + number
     assert took < 3
 
 
