@@ -181,6 +181,13 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(folder: Path) -> None:
         assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_a_warning_of_ours_is_a_message(folder: Path) -> None:
+    done = shell("run", "flow.py:doubled", "--data", json.dumps([1] * 65), cwd=folder)
+    assert done.returncode == 0
+    assert done.stderr.startswith("anabranch: step 'double' runs 65 branches at once")
+    assert done.stderr.count("\n") == 1
+
+
 def test_limit_bounds_the_whole_pipeline(folder: Path) -> None:
     args = ("run", "flow.py:peak", "--limit", "1", "--json", "--data", "[1, 2]")
     done = shell(*args, cwd=folder)

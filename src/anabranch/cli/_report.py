@@ -5,6 +5,7 @@ from __future__ import annotations
 import pprint
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import anabranch
 from anabranch._terminal import escaped
 from anabranch._work import Status
 from anabranch.cli._json import pretty
-from anabranch.pipeline import PipelineResult, StepResult
+from anabranch.pipeline import PipelineResult, StepResult, UnboundedWarning
 
 SHOWN: Final = 5  # errors; the rest is counted
 LONGEST: Final = 20_000  # characters of one traceback
@@ -62,6 +63,24 @@ def report_failure(result: PipelineResult[Any], left: str) -> None:
             say(f"... and {more:,} more")
     reason = f"{result.reason}; " if result.reason else ""
     say(f"{reason}{result.feedback}{left}")
+
+
+def say_warnings() -> None:
+    """Print our own warnings as messages: the line of ours that warns tells nobody anything."""
+    usual = warnings.formatwarning
+
+    def in_words(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, UnboundedWarning):
+            return f"anabranch: {escaped(str(message))}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = in_words
 
 
 def report_error(error: BaseException) -> None:

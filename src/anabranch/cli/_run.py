@@ -16,7 +16,7 @@ from anabranch._terminal import Progress, progress_on_stderr
 from anabranch._work import Status
 from anabranch.cli._json import line_of_event, line_of_result
 from anabranch.cli._load import UserCodeError, WrongUsageError, load
-from anabranch.cli._report import report_error, report_failure, say, text_of
+from anabranch.cli._report import report_error, report_failure, say, say_warnings, text_of
 from anabranch.cli._signals import Signals, kill_children
 from anabranch.cli._stdout import results_only, write
 from anabranch.cli._watch import Watch
@@ -70,6 +70,7 @@ def run_file(target: str, options: Options) -> int:
 
 def _run(target: str, options: Options, signals: Signals, watch: Watch, out: TextIO) -> int:
     data = _read(options.data)
+    say_warnings()
     pipeline = load(target)
     progress = None if options.json else progress_on_stderr()
     if options.json:
