@@ -33,7 +33,7 @@ def test_the_census_counts_a_folder(sources: Path, loop: str) -> None:
         "3 files, 8 lines",
         "3 lines  long  (a.py)",
         "2 files  os",
-        "1 files do not parse",
+        "do not parse: 1",
     ):
         assert words in done.stdout
     assert "broken.py: line 1: Missing parentheses" in done.stdout

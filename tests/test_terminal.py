@@ -118,6 +118,14 @@ def test_a_branch_that_never_started_is_not_counted_as_running() -> None:
     assert "1 running" in drawn(progress, console)
 
 
+def test_what_was_stopped_has_not_failed() -> None:
+    console = terminal(color_system=None)
+    progress = Progress(console)
+    tell(progress, StepStarted(0.0, "a", 3), *branches("a", 3, 2, Status.CANCELLED))
+    assert "2 stopped" in drawn(progress, console)
+    assert "failed" not in drawn(progress, console)
+
+
 def test_nested_steps_of_one_name_share_a_line() -> None:
     console = terminal(color_system=None)
     progress = Progress(console)

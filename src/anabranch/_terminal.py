@@ -33,6 +33,7 @@ from anabranch.events import (
 SHOWN: Final = 7  # lines; one more counts the rest
 KEPT: Final = 64
 NAME_LENGTH: Final = 40
+_STOPPED: Final = (Status.CANCELLED, Status.REJECTED, Status.ABANDONED)
 SHOW_CURSOR: Final = "\x1b[?25h"
 # Cc: ESC, C1, newlines; Cf: bidi overrides, what has no width; Cs: what no terminal can encode.
 _HARMFUL: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -72,6 +73,7 @@ class Line:
     running: int = 0
     done: int = 0
     failed: int = 0
+    stopped: int = 0
     limit: float | None = None
     ended: float | None = None
 
@@ -118,7 +120,8 @@ class Progress:
                 line.running += 1
             case BranchFinished(outcome=outcome):
                 line.done += 1
-                line.failed += outcome.status is not Status.SUCCEEDED
+                line.failed += outcome.status in (Status.FAILED, Status.TIMED_OUT)
+                line.stopped += outcome.status in _STOPPED
                 line.running -= outcome.attempts > 0 and line.running > 0
             case LimitChanged(new=new):
                 line.limit = new
@@ -133,7 +136,7 @@ class Progress:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_column(width=20)
-        for _ in range(6):
+        for _ in range(7):
             grid.add_column(no_wrap=True, justify="right")
         now = self._console.get_time()
         for line in lines:
@@ -182,6 +185,7 @@ def _cells(line: Line, now: float) -> list[Text | ProgressBar]:
         Text(done),
         Text(f"{line.running:,} running" if line.open else "done", style="cyan"),
         Text(f"{line.failed:,} failed" if line.failed else "", style="red"),
+        Text(f"{line.stopped:,} stopped" if line.stopped else "", style="yellow"),
         Text("" if line.limit is None else f"limit {line.limit:g}"),
         Text(rate),
         Text(f"{minutes}:{seconds:02}"),
