@@ -2,7 +2,7 @@
 
 ::
 
-    AnabranchError                     catch-all; never raised itself
+    AnabranchError                     catch-all; itself when a live run is asked too early
     ├── ConfigurationError             the caller's: an option that cannot be meant (a ValueError)
     │   ├── UnknownOptionError         the caller's: a keyword that does not exist (a TypeError too)
     │   ├── NotBuiltYetError           ours: in the contract, not yet in the code

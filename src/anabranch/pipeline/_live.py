@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from anabranch._branch import Branch
-from anabranch._glob import Which
+from anabranch._glob import Which, matcher
 from anabranch._host import current_host
+from anabranch._nursery import is_cancelled, leave
 from anabranch._outcomes import Outcomes
 from anabranch._scheduler import Live, Scheduler
-from anabranch.errors import AnabranchError
+from anabranch.errors import AnabranchError, SchedulerClosedError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._result import PipelineResult
 
@@ -59,17 +60,19 @@ class LiveRun(Generic[Out]):
             order of completion; it ends with the run. A ``map_over`` waits for its reader.
     """
 
-    outcomes: Outcomes
-
     def __init__(self, start: Callable[[Live], Awaitable[PipelineResult[Out]]]) -> None:
         self._start = start
         self._schedulers: dict[Scheduler, None] = {}
         self._result: PipelineResult[Out] | None = None
+        self._error: Exception | None = None  # of the run as a whole: what a branch raises is data
+        self._outcomes: Outcomes | None = None
 
     async def __aenter__(self) -> LiveRun[Out]:
+        if self._outcomes is not None:
+            raise SchedulerClosedError("this run was opened before; open another one")
         self._host = current_host()
         self._stream = _Stream(self._host.runtime)
-        self.outcomes = Outcomes(self._stream, self._has_ended, self._was_read)
+        self._outcomes = Outcomes(self._stream, self._has_ended, self._was_read)
         self._block = self._stream.runtime.open_nursery()
         self._nursery = await self._block.__aenter__()
         self._nursery.start_soon(self._work)
@@ -83,11 +86,24 @@ class LiveRun(Generic[Out]):
     ) -> bool:
         self.outcomes.nobody_reads = True
         self._was_read()
-        if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+        runtime = self._host.runtime
+        if error is not None and not is_cancelled(error, runtime):
             self._nursery.cancel_scope.cancel(reason=f"the block raised {error!r:.200}")
-            await self._block.__aexit__(None, None, None)
-            return False
-        return bool(await self._block.__aexit__(kind, error, traceback))
+        swallowed = await leave(self._block, error, runtime)
+        if self._error is not None and (error is None or swallowed):
+            raise self._error
+        return swallowed
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """An async iterator over how branches ended, while others still run.
+
+        Raises:
+            AnabranchError: the block was not entered yet.
+        """
+        if self._outcomes is None:
+            raise AnabranchError("the run was not started yet; write: async with pipeline.open()")
+        return self._outcomes
 
     @property
     def result(self) -> PipelineResult[Out]:
@@ -107,7 +123,8 @@ class LiveRun(Generic[Out]):
 
         In a glob ``*`` does not cross ``/`` and ``**`` does.
         """
-        return sum(scheduler.cancel(which, reason=reason) for scheduler in list(self._schedulers))
+        chosen = matcher(which)
+        return sum(scheduler.cancel(chosen, reason=reason) for scheduler in list(self._schedulers))
 
     def snapshot(self) -> Snapshot:
         """Tell the state of the run now."""
@@ -150,6 +167,8 @@ class LiveRun(Generic[Out]):
     async def _work(self) -> None:
         try:
             self._result = await self._start(self)
+        except Exception as error:
+            self._error = error
         finally:
             self._stream.over = True
             self.outcomes.wake()

@@ -47,11 +47,12 @@ class Pipeline(Node[In, Out]):
         ConfigurationError: no steps, a step that is none, or a name given twice.
     """
 
-    __slots__ = ("_config", "_nodes", "name")
+    __slots__ = ("_config", "_nodes", "_parts", "name")
 
     name: str | None
     _config: ExecutionConfig
     _nodes: tuple[tuple[str, Node[Any, Any]], ...]
+    _parts: tuple[Any, ...]  # as they were given: what has no name of its own may be numbered anew
 
     if TYPE_CHECKING:
 
@@ -83,7 +84,9 @@ class Pipeline(Node[In, Out]):
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_config", config)
-        object.__setattr__(self, "_nodes", _named(where, steps))
+        parts = _parts(where, steps)
+        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_nodes", _named(where, parts))
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name or ''}: {' >> '.join(name for name, _ in self._nodes)}>"
@@ -297,8 +300,7 @@ class Pipeline(Node[In, Out]):
             )
 
 
-def _named(where: str, steps: object) -> tuple[tuple[str, Node[Any, Any]], ...]:
-    """Give each step its name: its own, or its kind and a number."""
+def _parts(where: str, steps: object) -> tuple[Any, ...]:
     if isinstance(steps, Node):
         steps = [steps]
     if not isinstance(steps, Sequence) or isinstance(steps, str):
@@ -307,27 +309,35 @@ def _named(where: str, steps: object) -> tuple[tuple[str, Node[Any, Any]], ...]:
         )
     if not steps:
         raise ConfigurationError(f"{where}: it has no steps; give it at least one")
-    nodes = [
-        part if isinstance(part, Node) else as_node(where, _name_for(part, index), part)
-        for index, part in enumerate(steps)
-    ]
-    given = [node.name for node in nodes if node.name is not None]
+    return tuple(steps)
+
+
+def _named(where: str, parts: tuple[Any, ...]) -> tuple[tuple[str, Node[Any, Any]], ...]:
+    """Give each step its name: its own, or its kind, or its function's, and a number."""
+    given = [part.name for part in parts if isinstance(part, Node) and part.name is not None]
     for name in given:
         if given.count(name) > 1:
             raise DuplicateKeyError(
                 f"{where}: two steps are named {name!r}; give each a name of its own"
             )
     taken = set(given)
-    return tuple((node.name or _number(node, taken), node) for node in nodes)
+    named = []
+    for index, part in enumerate(parts, 1):
+        if isinstance(part, Node):
+            named.append((part.name or _number(_kind_of(part), taken), part))
+        else:
+            bare = name_of(part).rpartition(".")[2] if callable(part) else f"step {index}"
+            name = _number(bare, taken)
+            named.append((name, as_node(where, name, part)))
+    return tuple(named)
 
 
-def _name_for(part: object, index: int) -> str:
-    return name_of(part) if callable(part) else f"step {index}"
+def _kind_of(node: Node[Any, Any]) -> str:
+    return "pipeline" if isinstance(node, Pipeline) else "parallel"
 
 
-def _number(node: Node[Any, Any], taken: set[str]) -> str:
+def _number(kind: str, taken: set[str]) -> str:
     """Return the first free name of an unnamed step: ``parallel``, ``parallel-2``, ..."""
-    kind = "pipeline" if isinstance(node, Pipeline) else "parallel"
     number, name = 1, kind
     while name in taken:
         number += 1
@@ -346,7 +356,7 @@ def _join(left: Any, right: Any) -> Pipeline[Any, Any]:
 
 def _parts_of(part: Any) -> list[Any]:
     if isinstance(part, Pipeline) and part.name is None and part._config == ExecutionConfig():
-        return [node for _, node in part._nodes]
+        return list(part._parts)
     return [part]
 
 
