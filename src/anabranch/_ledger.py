@@ -21,7 +21,7 @@ from anabranch._queue import Queue
 from anabranch._token import Held
 from anabranch._work import Status
 from anabranch.abc import Limiter
-from anabranch.events import BranchFinished, BranchStarted, Event, LimitChanged
+from anabranch.events import BranchFinished, BranchQueued, BranchStarted, Event, LimitChanged
 
 SLICE_S = 0.001  # between two looks at who else waits, and the longest run without a checkpoint
 
@@ -118,6 +118,12 @@ class Ledger:
             self.emit(BranchFinished(branch.ended_at, self.step, branch.key, outcome))
         if self.on_end is not None:
             self.on_end(branch)
+
+    def queued(self, branch: Branch) -> None:
+        """Tell the observer, if there is one, that ``branch`` waits."""
+        if self.delivery is not None:
+            key, priority = branch.key, branch.priority
+            self.emit(BranchQueued(branch.queued_at, self.step, key, priority))
 
     def started(self, branch: Branch) -> None:
         """Tell the observer, if there is one, that ``branch`` has been called."""

@@ -12,28 +12,27 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from anabranch._branch import Branch, branch_of
+from anabranch._branch import Branch
 from anabranch._dispatch import Dispatcher
-from anabranch._feed import Accept, Feeds
+from anabranch._feed import Accept
 from anabranch._glob import Which, matcher
 from anabranch._hand import Hand
 from anabranch._host import Host, current_host
+from anabranch._intake import Intake
+from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._ledger import Ledger
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
 from anabranch._outcomes import Outcomes
 from anabranch._runtime import Runtime, check_home
-from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
 from anabranch.errors import (
     ConfigurationError,
-    DuplicateKeyError,
     SchedulerClosedError,
     not_built_yet,
 )
-from anabranch.events import BranchQueued
 from anabranch.lanes._thread import io_lane
 
 
@@ -101,11 +100,8 @@ class Scheduler:
         self._timeout = timeout
         self._reads = reads  # whether outcomes are read one by one, and keys are to be checked
         self._leases = leases  # whether single branches may be cancelled
-        self._keys: set[str] = set()  # of the branches that have not ended
-        self._accepted = 0
         self._alone = False
-        self._feeds: Feeds | None = None  # made when it is first fed
-        self._all_fed: Any = None  # an Event while somebody waits until nothing is fed
+        self._intake: Intake | None = None  # a step that has its branches needs none
         self._state = "new"
 
     async def __aenter__(self) -> Self:
@@ -133,13 +129,10 @@ class Scheduler:
         if loan is not None and held is not None:
             ledger.block = open_block(loan, held)
         ledger.shared = len(private) < len(limiters)
-        if self._reads:
-            self.outcomes = Outcomes(ledger, self._idle, self.more_wanted)
+        if self._reads or self._live is not None:
             ledger.on_end = self._ended
             ledger.listening = True
         if self._live is not None:
-            ledger.on_end = self._followed
-            ledger.listening = True
             self._live.opened(self)
         self._runtime = runtime
         if not self._keeps:
@@ -154,6 +147,9 @@ class Scheduler:
             if self._timeout is not None:
                 self._nursery.cancel_scope.deadline = ledger.deadline
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
+        if self._reads:
+            intake = self._take_in()
+            intake.outcomes = self.outcomes = Outcomes(ledger, intake.idle, self.more_wanted)
         self._state = "open"
         return self
 
@@ -164,14 +160,13 @@ class Scheduler:
         traceback: TracebackType | None,
     ) -> bool:
         self._state = "leaving"
-        if self._feeds is not None and self._reads:
-            self.outcomes.nobody_reads = True
-            self._feeds.reader_moved()
-            self._dispatcher.resume()
+        intake = self._intake
+        if intake is not None:
+            intake.nobody_reads()
         if is_cancelled(error, self._runtime):
             self.ledger.stopped = self.ledger.why_cancelled()
-            if self._feeds is not None:
-                self._feeds.end()
+            if intake is not None:
+                intake.end()
         elif error is not None:
             self.stop(f"the block raised {error!r:.200}")
         try:
@@ -184,8 +179,8 @@ class Scheduler:
         await self._end_loan(waits=error is None or swallowed)
         if error is not None and not swallowed:
             return False
-        if self._feeds is not None and self._feeds.error is not None:
-            raise self._feeds.error
+        if intake is not None and intake.feeds is not None and intake.feeds.error is not None:
+            raise intake.feeds.error
         return swallowed
 
     @property
@@ -203,43 +198,31 @@ class Scheduler:
             DuplicateKeyError: a branch of that key has not ended yet.
             SchedulerClosedError: the block was left, or is being cancelled.
         """
-        self._push(self._accept(job))
+        self._check_open()
+        intake = self._take_in()
+        intake.push(intake.accept(job))
 
     def feed(self, jobs: Iterable[Job] | AsyncIterable[Job]) -> None:
         """Pull jobs from an iterable, plain or async, only as fast as they run.
 
         What the iterable raises cancels everything and is raised when the block is left.
         """
-        self.feed_with(jobs, self._accept)
+        self._check_open()
+        self.feed_with(jobs, self._take_in().accept)
 
     def feed_with(self, elements: Iterable[Any] | AsyncIterable[Any], accept: Accept) -> None:
         """Pull elements, each made a branch by ``accept``."""
         self._check_open()
-        if self._feeds is None:
-            self._feeds = Feeds(
-                self.ledger.runtime, self._may_pull, self._feed_failed, self._feed_ended
-            )
-            self._dispatcher.feeds = self._feeds
-            self.ledger.pull = self._pull
-        if isinstance(elements, AsyncIterable):
-            self._feeds.add_async()
-            self._nursery.start_soon(
-                self._feeds.run_async, elements, accept, self._dispatcher.token_is_free, self._push
-            )
-        elif isinstance(elements, Iterable):
-            self._feeds.add(elements, accept)
-            self._dispatcher.resume()
-        else:
-            raise ConfigurationError(
-                f"feed: {elements!r:.80} ({type(elements).__name__}) is not iterable; "
-                f"give an iterable or async iterable of jobs"
-            )
+        self._take_in().feed(elements, accept, self._nursery.start_soon)
 
     async def all_fed(self) -> None:
-        """Wait until nothing is left to be pulled: a reader that dawdles may leave no hand meanwhile."""
-        while self._feeds:
-            self._all_fed = self._runtime.Event()
-            await self._all_fed.wait()
+        """Wait until nothing is left to be pulled: a slow reader may leave no hand meanwhile."""
+        await self._take_in().all_fed()
+
+    def more_wanted(self) -> None:
+        """Look again whether something may be pulled: outcomes have been read."""
+        if self._intake is not None and self._state != "closed":
+            self._intake.more_wanted()
 
     def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
         """Cancel the branches that a glob or predicate over keys chooses; return how many.
@@ -276,8 +259,10 @@ class Scheduler:
         """
         self._alone = len(branches) < 2
         async with self:
-            self._accept_all(branches)
             ledger = self.ledger
+            ledger.queue.push_all(branches)
+            for branch in branches if ledger.delivery is not None else ():
+                ledger.queued(branch)
             while True:
                 held = Held(ledger.limiters, ledger.parent)
                 if not take_nowait(ledger.limiters, ledger.runtime, held):
@@ -287,26 +272,11 @@ class Scheduler:
                     break
                 await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
 
-    def _accept_all(self, branches: list[Branch]) -> None:
-        ledger = self.ledger
-        self._accepted += len(branches)
-        ledger.queue.push_all(branches)
-        for branch in branches if ledger.delivery is not None else ():
-            ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
-
-    def _accept(self, job: Job) -> Branch:
-        self._check_open()
-        if not isinstance(job, Job):
-            raise ConfigurationError(
-                f"{job!r:.80} ({type(job).__name__}) is no Job; give Job(key, fn, args)"
-            )
-        branch = branch_of(job, self.ledger.clock(), copy_context())
-        if job.key in self._keys:
-            raise DuplicateKeyError(
-                f"a branch {job.key!r} is queued or running already; give each job its own key"
-            )
-        self._keys.add(job.key)
-        return branch
+    def _take_in(self) -> Intake:
+        if self._intake is None:
+            wanted = None if self._live is None else self._live.wanted
+            self._intake = Intake(self.ledger, self._dispatcher, self.stop, wanted)
+        return self._intake
 
     def _check_open(self) -> None:
         if self._state not in ("open", "leaving") or self.ledger.stopped:
@@ -317,69 +287,12 @@ class Scheduler:
                 why = "its block was not entered yet"
             raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")
 
-    def _push(self, branch: Branch) -> None:
-        ledger = self.ledger
-        self._accepted += 1
-        ledger.queue.push(branch)
-        if ledger.delivery is not None:
-            ledger.emit(BranchQueued(branch.queued_at, ledger.step, branch.key, branch.priority))
-        self._dispatcher.resume()
-
-    def _pull(self) -> Branch | None:
-        """Pull one branch from what is fed, for a hand with nothing queued."""
-        feeds = self._feeds
-        assert feeds is not None
-        branch = feeds.pull()
-        if branch is not None:
-            self._accepted += 1
-            if self.ledger.delivery is not None:
-                self.ledger.emit(
-                    BranchQueued(branch.queued_at, self.ledger.step, branch.key, branch.priority)
-                )
-        elif not feeds:
-            self._feed_ended()
-        return branch
-
-    def _may_pull(self) -> bool:
-        if self._live is not None:
-            return self._live.wanted(self.ledger.limit())
-        if not self._reads:
-            return True
-        outcomes = self.outcomes
-        return outcomes.nobody_reads or outcomes.fed_unread < max(1, 2 * self.ledger.limit())
-
-    def more_wanted(self) -> None:
-        """Look again whether something may be pulled: outcomes have been read."""
-        if self._feeds and self._state != "closed":
-            self._feeds.reader_moved()
-            if not self.ledger.queue:
-                self._dispatcher.resume()
-
-    def _feed_ended(self) -> None:
-        if self._reads:
-            self.outcomes.wake()  # whoever waits may find that nothing will come
-        if self._all_fed is not None:
-            self._all_fed.set()
-
-    def _feed_failed(self) -> None:
-        assert self._feeds is not None
-        self.stop(f"what it is fed from raised {self._feeds.error!r:.200}")
-
-    def _idle(self) -> bool:
-        ledger = self.ledger
-        return self._accepted == ledger.read + len(ledger.ended) and not self._feeds
-
     def _ended(self, branch: Branch) -> None:
-        self._keys.discard(branch.key)
-        self.outcomes.fed_unread += branch.fed
-        self.outcomes.wake()
-
-    def _followed(self, branch: Branch) -> None:
-        """Hand a branch that has ended to whoever follows the run; only count it if asked to."""
-        assert self._live is not None
-        if self._reads:
-            self._ended(branch)
-        self._live.ended(self, branch)
+        """Tell whoever reads or follows that a branch has ended; only count it if asked to."""
+        if self._intake is not None:
+            self._intake.branch_ended(branch)
+        if self._live is not None:
+            self._live.ended(self, branch)
         if not self._keeps:
             ledger = self.ledger
             ledger.ended.pop()
@@ -388,8 +301,8 @@ class Scheduler:
 
     def _record_queued(self, reason: str) -> None:
         ledger = self.ledger
-        if self._feeds is not None:
-            self._feeds.end()
+        if self._intake is not None:
+            self._intake.end()
         if ledger.queue:
             with ledger.lock:
                 for branch in ledger.queue.waiting():
@@ -415,7 +328,7 @@ class Scheduler:
         if ledger.from_threads:
             ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
-        if ledger.queue or self._feeds is not None:
+        if ledger.queue or self._intake is not None:
             ledger.cut_off = ledger.cut_off or bool(ledger.queue)
             self._record_queued(ledger.why_cancelled())
         self._state = "closed"

@@ -1,0 +1,158 @@
+"""Accept work for a scheduler: jobs that are submitted, and what is pulled from iterables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from contextvars import copy_context
+from typing import Any
+
+from anabranch._branch import Branch, branch_of
+from anabranch._dispatch import Dispatcher
+from anabranch._feed import Accept, Feeds
+from anabranch._ledger import Ledger
+from anabranch._outcomes import Outcomes
+from anabranch._work import Job
+from anabranch.errors import ConfigurationError, DuplicateKeyError
+
+
+class Intake:
+    """Make branches of jobs, and pull what is fed only as fast as it runs and is read.
+
+    Args:
+        fail: called with the reason when an iterable raised; everything is to be stopped.
+        wanted: tells whether whoever follows the run wants more pulled; None where nobody does.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        fail: Callable[[str], None],
+        wanted: Callable[[float], bool] | None,
+    ) -> None:
+        self.feeds: Feeds | None = None  # made when it is first fed
+        self.outcomes: Outcomes | None = None  # where they are read one by one
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._fail = fail
+        self._wanted = wanted
+        self._keys: set[str] = set()  # of the branches that have not ended
+        self._accepted = 0
+        self._all_fed: Any = None  # an Event while somebody waits until nothing is fed
+
+    def accept(self, job: Job) -> Branch:
+        """Make the branch of a job.
+
+        Raises:
+            ConfigurationError: it is no Job; DuplicateKeyError: its key is taken.
+        """
+        if not isinstance(job, Job):
+            raise ConfigurationError(
+                f"{job!r:.80} ({type(job).__name__}) is no Job; give Job(key, fn, args)"
+            )
+        branch = branch_of(job, self._ledger.clock(), copy_context())
+        if job.key in self._keys:
+            raise DuplicateKeyError(
+                f"a branch {job.key!r} is queued or running already; give each job its own key"
+            )
+        self._keys.add(job.key)
+        return branch
+
+    def push(self, branch: Branch) -> None:
+        """Queue a branch, and see that somebody takes it."""
+        self._accepted += 1
+        self._ledger.queue.push(branch)
+        self._ledger.queued(branch)
+        self._dispatcher.resume()
+
+    def feed(
+        self,
+        elements: Iterable[Any] | AsyncIterable[Any],
+        accept: Accept,
+        start_soon: Callable[..., None],
+    ) -> None:
+        """Pull elements, each made a branch by ``accept``."""
+        if self.feeds is None:
+            self.feeds = Feeds(self._ledger.runtime, self._may_pull, self._failed, self._ended)
+            self._dispatcher.feeds = self.feeds
+            self._ledger.pull = self._pull
+        if isinstance(elements, AsyncIterable):
+            self.feeds.add_async()
+            token_is_free = self._dispatcher.token_is_free
+            start_soon(self.feeds.run_async, elements, accept, token_is_free, self.push)
+        elif isinstance(elements, Iterable):
+            self.feeds.add(elements, accept)
+            self._dispatcher.resume()
+        else:
+            raise ConfigurationError(
+                f"feed: {elements!r:.80} ({type(elements).__name__}) is not iterable; "
+                f"give an iterable or async iterable of jobs"
+            )
+
+    async def all_fed(self) -> None:
+        """Wait until nothing is left to be pulled: a slow reader may leave no hand meanwhile."""
+        while self.feeds:
+            self._all_fed = self._ledger.runtime.Event()
+            await self._all_fed.wait()
+
+    def end(self) -> None:
+        """Pull nothing more."""
+        if self.feeds is not None:
+            self.feeds.end()
+
+    def nobody_reads(self) -> None:
+        """Hear that outcomes are dropped from now on, so nobody slows the pulling down."""
+        if self.outcomes is not None:
+            self.outcomes.nobody_reads = True
+        if self.feeds is not None:
+            self.feeds.reader_moved()
+            self._dispatcher.resume()
+
+    def more_wanted(self) -> None:
+        """Look again whether something may be pulled: outcomes have been read."""
+        if self.feeds:
+            self.feeds.reader_moved()
+            if not self._ledger.queue:
+                self._dispatcher.resume()
+
+    def idle(self) -> bool:
+        """Tell whether everything accepted has ended, and nothing is fed."""
+        ledger = self._ledger
+        return self._accepted == ledger.read + len(ledger.ended) and not self.feeds
+
+    def branch_ended(self, branch: Branch) -> None:
+        """Hear that a branch has ended: its key is free, and a reader may read it."""
+        self._keys.discard(branch.key)
+        if self.outcomes is not None:
+            self.outcomes.fed_unread += branch.fed
+            self.outcomes.wake()
+
+    def _pull(self) -> Branch | None:
+        """Pull one branch from what is fed, for a hand with nothing queued."""
+        assert self.feeds is not None, "it is set when the first feed is added"
+        branch = self.feeds.pull()
+        if branch is not None:
+            self._accepted += 1
+            self._ledger.queued(branch)
+        elif not self.feeds:
+            self._ended()
+        return branch
+
+    def _may_pull(self) -> bool:
+        limit = self._ledger.limit()
+        if self._wanted is not None:
+            return self._wanted(limit)
+        outcomes = self.outcomes
+        if outcomes is None or outcomes.nobody_reads:
+            return True
+        return outcomes.fed_unread < max(1, 2 * limit)
+
+    def _ended(self) -> None:
+        if self.outcomes is not None:
+            self.outcomes.wake()  # whoever waits may find that nothing will come
+        if self._all_fed is not None:
+            self._all_fed.set()
+
+    def _failed(self) -> None:
+        assert self.feeds is not None, "only a feed fails"
+        self._fail(f"what it is fed from raised {self.feeds.error!r:.200}")
