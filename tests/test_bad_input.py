@@ -118,7 +118,7 @@ def test_an_unknown_keyword_is_refused_and_the_nearest_named(make: Any, nearest:
 
 
 def test_a_keyword_near_to_none_is_refused_with_the_list() -> None:
-    with pytest.raises(UnknownOptionError, match="it takes .*lane.*timeout"):
+    with pytest.raises(UnknownOptionError, match=r"it takes .*lane.*timeout"):
         Step("a", echo, zzzzzz=1)
 
 
@@ -131,7 +131,7 @@ def test_a_keyword_near_to_none_is_refused_with_the_list() -> None:
     ],
 )
 def test_both_spellings_at_once_are_refused(make: Any) -> None:
-    with pytest.raises(ConfigurationError, match="the same thing twice; give one"):
+    with pytest.raises(ConfigurationError, match=r"the same thing twice; give one"):
         make()
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_time_is_refused(make: Any, seconds: Any) -> None:
 
 @each("value", [3, "many", {"max_concurrent_branches": 3}])
 def test_a_concurrency_that_is_no_config_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no ConcurrencyConfig.*max_concurrency="):
+    with pytest.raises(ConfigurationError, match=r"no ConcurrencyConfig.*max_concurrency="):
         Step.parallel(BRANCHES, concurrency=value)
 
 
@@ -191,7 +191,7 @@ def test_a_flag_is_true_or_false(flag: str) -> None:
 
 
 def test_track_completion_is_true_or_false() -> None:
-    with pytest.raises(ConfigurationError, match="track_completion=1 is neither"):
+    with pytest.raises(ConfigurationError, match=r"track_completion=1 is neither"):
         Step.parallel(BRANCHES, track_completion=1)
 
 
@@ -204,12 +204,12 @@ def test_a_failure_strategy_is_one_of_the_two(value: Any) -> None:
 
 @each("config", [3, ConcurrencyConfig(), {"max_parallel_steps": 3}])
 def test_an_execution_config_is_one(config: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no ExecutionConfig"):
+    with pytest.raises(ConfigurationError, match=r"no ExecutionConfig"):
         Pipeline([echo], execution_config=config)
 
 
 def test_resource_limits_of_an_execution_config_are_such() -> None:
-    with pytest.raises(ConfigurationError, match="no ResourceLimits"):
+    with pytest.raises(ConfigurationError, match=r"no ResourceLimits"):
         ExecutionConfig(resource_limits={"max_memory_mb": 3})
 
 
@@ -229,7 +229,7 @@ def test_a_branch_that_cannot_be_called_is_refused(branch: Any) -> None:
 
 @each("branch", [3, None, "echo", object()])
 def test_a_step_of_what_cannot_be_called_is_refused(branch: Any) -> None:
-    with pytest.raises(ConfigurationError, match="not callable; give a function"):
+    with pytest.raises(ConfigurationError, match=r"not callable; give a function"):
         Step("a", branch)
 
 
@@ -260,14 +260,14 @@ def test_a_function_of_the_wrong_arity_is_refused(function: Any) -> None:
 
 @each("branches", [[echo], {echo}, 3, "abc", iter([echo])])
 def test_branches_that_are_no_mapping_are_refused(branches: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no mapping; give {key: branch}"):
+    with pytest.raises(ConfigurationError, match=r"no mapping; give {key: branch}"):
         Step.parallel(branches=branches)
 
 
 def test_a_parallel_step_without_branches_is_told_what_is_missing() -> None:
-    with pytest.raises(ConfigurationError, match="no branches.*give a mapping"):
+    with pytest.raises(ConfigurationError, match=r"no branches.*give a mapping"):
         Step.parallel("name")
-    with pytest.raises(ConfigurationError, match="no branches.*give a mapping"):
+    with pytest.raises(ConfigurationError, match=r"no branches.*give a mapping"):
         Step.parallel()
 
 
@@ -280,12 +280,12 @@ def test_a_name_is_a_string_that_is_not_empty(name: Any) -> None:
         lambda: Pipeline([echo], name=name),
         lambda: Step.parallel({name: echo}),
     ):
-        with pytest.raises(ConfigurationError, match="is no name; give a string"):
+        with pytest.raises(ConfigurationError, match=r"is no name; give a string"):
             make()
 
 
 def test_a_key_with_a_slash_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'a/b' holds '/'"):
+    with pytest.raises(ConfigurationError, match=r"'a/b' holds '/'"):
         Step.parallel({"a/b": echo})
 
 
@@ -293,27 +293,27 @@ def test_a_key_with_a_slash_is_refused() -> None:
 
 
 def test_a_name_given_twice_is_refused() -> None:
-    with pytest.raises(DuplicateKeyError, match="two steps are named 'a'"):
+    with pytest.raises(DuplicateKeyError, match=r"two steps are named 'a'"):
         Pipeline([Step("a", echo), Step("a", plain)])
-    with pytest.raises(DuplicateKeyError, match="two steps are named 'a'"):
+    with pytest.raises(DuplicateKeyError, match=r"two steps are named 'a'"):
         Step("a", echo) >> Step.parallel("a", BRANCHES)
 
 
 @each("steps", [[], ()])
 def test_a_pipeline_of_no_steps_is_refused(steps: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no steps; give it at least one"):
+    with pytest.raises(ConfigurationError, match=r"no steps; give it at least one"):
         Pipeline(steps)
 
 
 @each("steps", [3, None, "abc", {"a": echo}, {echo}, echo])
 def test_steps_that_are_no_list_are_refused(steps: Any) -> None:
-    with pytest.raises(ConfigurationError, match="give a list of steps"):
+    with pytest.raises(ConfigurationError, match=r"give a list of steps"):
         Pipeline(steps)
 
 
 @each("items", [3, object()])
 def test_items_that_are_none_are_refused(items: Any) -> None:
-    with pytest.raises(ConfigurationError, match="neither iterable nor callable; give items"):
+    with pytest.raises(ConfigurationError, match=r"neither iterable nor callable; give items"):
         Step.map_over("m", echo, items=items)
 
 
@@ -325,13 +325,13 @@ def test_a_lane_that_is_none_is_refused(lane: Any) -> None:
 
 @each("lane", ["io", "cpu"])
 def test_an_async_function_is_refused_by_a_lane_of_threads_or_processes(lane: str) -> None:
-    with pytest.raises(ConfigurationError, match="async functions run on the loop"):
+    with pytest.raises(ConfigurationError, match=r"async functions run on the loop"):
         Step("a", echo, lane=lane)
 
 
 @each("word", ["kill", None, True])
 def test_on_cancel_is_one_of_its_two_words(word: Any) -> None:
-    with pytest.raises(ConfigurationError, match="neither 'abandon' nor 'wait'"):
+    with pytest.raises(ConfigurationError, match=r"neither 'abandon' nor 'wait'"):
         Step("a", plain, on_cancel=word)
 
 
@@ -340,7 +340,9 @@ def test_on_cancel_is_one_of_its_two_words(word: Any) -> None:
 
 @each("context", [3, "abc", [1], object()])
 def test_a_context_that_cannot_be_copied_is_refused(context: Any) -> None:
-    with pytest.raises(ConfigurationError, match="give a dict, or an attrs, dataclass or pydantic"):
+    with pytest.raises(
+        ConfigurationError, match=r"give a dict, or an attrs, dataclass or pydantic"
+    ):
         Pipeline([never]).run_sync(1, context=context)
 
 
@@ -351,13 +353,13 @@ def test_a_limiter_that_is_none_is_refused(limiter: Any) -> None:
 
 
 def test_an_observer_that_cannot_be_called_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="observer=3 is not callable"):
+    with pytest.raises(ConfigurationError, match=r"observer=3 is not callable"):
         Pipeline([never]).run_sync(1, observer=3)
 
 
 @each("loop", ["uvloop", "", None, 3])
 def test_run_sync_opens_one_of_two_loops(loop: Any) -> None:
-    with pytest.raises(ConfigurationError, match="give 'trio' or 'asyncio'"):
+    with pytest.raises(ConfigurationError, match=r"give 'trio' or 'asyncio'"):
         Pipeline([never]).run_sync(1, loop=loop)
 
 
@@ -395,7 +397,7 @@ def test_a_run_without_a_loop_says_how_to_get_one() -> None:
 
 def _refused(make: Any, options: dict[str, Any]) -> None:
     for option, value in options.items():
-        with pytest.raises(NotBuiltYetError, match=f"{option}=.* is not built yet"):
+        with pytest.raises(NotBuiltYetError, match=rf"{option}=.* is not built yet"):
             make(**{option: value})
 
 
@@ -413,13 +415,13 @@ def test_what_a_later_version_brings_is_refused_by_name() -> None:
 
 async def test_a_run_refuses_what_a_later_version_brings() -> None:
     for option, value in LATER_OF_RUN.items():
-        with pytest.raises(NotBuiltYetError, match=f"{option}=.* is not built yet"):
+        with pytest.raises(NotBuiltYetError, match=rf"{option}=.* is not built yet"):
             await Pipeline([never]).run(1, **{option: value})
 
 
 def test_the_defaults_of_what_is_not_built_yet_may_be_written() -> None:
     Step("a", echo, retry=None, breaker=None, fallback=None, cache=None)
-    defaults = {option: None for option in LATER_OF_PARALLEL} | {
+    defaults = dict.fromkeys(LATER_OF_PARALLEL) | {
         "merge_strategy": MergeStrategy.NO_MERGE,
         "merge_order": "declared",
         "cancel_when": (),
@@ -437,9 +439,9 @@ def test_the_defaults_of_what_is_not_built_yet_may_be_written() -> None:
 async def test_a_scheduler_is_refused_after_it_closed() -> None:
     async with open_scheduler(1) as scheduler:
         pass
-    with pytest.raises(SchedulerClosedError, match="its block was left"):
+    with pytest.raises(SchedulerClosedError, match=r"its block was left"):
         scheduler.submit(Job("a", echo, (1,)))
-    with pytest.raises(SchedulerClosedError, match="open another one"):
+    with pytest.raises(SchedulerClosedError, match=r"open another one"):
         async with scheduler:
             pass
 
@@ -447,7 +449,7 @@ async def test_a_scheduler_is_refused_after_it_closed() -> None:
 async def test_a_job_key_twice_is_refused() -> None:
     async with open_scheduler(1) as scheduler:
         scheduler.submit(Job("a", echo, (1,)))
-        with pytest.raises(DuplicateKeyError, match="'a' is queued or running already"):
+        with pytest.raises(DuplicateKeyError, match=r"'a' is queued or running already"):
             scheduler.submit(Job("a", echo, (1,)))
 
 

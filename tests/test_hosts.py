@@ -72,7 +72,7 @@ def uvloop_run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
 
 
 HOSTS = {
-    "trio.run": lambda main, *args: trio.run(main, *args),
+    "trio.run": trio.run,
     "asyncio.run": lambda main, *args: asyncio.run(main(*args)),
     "anyio.run on trio": lambda main, *args: anyio.run(main, *args, backend="trio"),
     "anyio.run on asyncio": lambda main, *args: anyio.run(main, *args, backend="asyncio"),
@@ -248,8 +248,7 @@ async def ends_at_once(end: Callable[..., Awaitable[None]]) -> None:
             if not opened:
                 return await pipeline.run()
             async with pipeline.open() as live:
-                async for _ in live.outcomes:
-                    pass
+                return [outcome async for outcome in live.outcomes]
 
         start = anyio.current_time()
         await end(run)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from anabranch._ledger import Ledger
+from anabranch._branch import Branch
+from anabranch._runtime import Runtime
 from anabranch._work import Outcome
+
+
+class Ended(Protocol):
+    """Keep the branches that have ended and were not read: a ledger, or a whole run's stream."""
+
+    runtime: Runtime
+    ended: deque[Branch]
+    read: int
 
 
 class Outcomes:
     """Iterate over the outcomes of one scheduler; ends when nothing is queued, running or fed."""
 
-    def __init__(self, ledger: Ledger, idle: Callable[[], bool], was_read: Callable[[], None]):
+    def __init__(self, ledger: Ended, idle: Callable[[], bool], was_read: Callable[[], None]):
         self._ledger = ledger
         self._idle = idle
         self._was_read = was_read

@@ -139,7 +139,7 @@ class Scheduler:
             ledger.counts = Counter()
         if self._alone:
             ledger.room = False  # there is nobody to start
-            self._nursery_block = Alone(runtime, ledger.deadline)
+            self._nursery_block: Any = Alone(runtime, ledger.deadline)
             self._nursery = await self._nursery_block.__aenter__()
         else:
             self._nursery_block = runtime.open_nursery()

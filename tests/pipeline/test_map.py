@@ -266,10 +266,8 @@ async def test_a_map_has_no_timeout_of_its_own() -> None:
 
 
 async def test_a_streamed_map_keeps_counts_and_no_branches() -> None:
-    keys = []
     async with Pipeline([Step.map_over("m", odd_fails)]).open(range(10)) as live:
-        async for outcome in live.outcomes:
-            keys.append(outcome.key)
+        keys = [outcome.key async for outcome in live.outcomes]
     step = live.result.step_history[0]
     assert sorted(keys) == [str(i) for i in range(10)]
     assert step.counts == {"succeeded": 5, "failed": 5}

@@ -4,8 +4,6 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 

@@ -68,7 +68,6 @@ async def test_results_compare() -> None:
     )
     assert one == other
     assert one != attrs.evolve(other, output=8)
-    assert first == first
     assert first.step_history[0].branches == first.step_history[0].branches
 
 
@@ -190,26 +189,26 @@ async def test_html_is_escaped() -> None:
 
 
 async def test_an_error_that_cannot_be_written_or_noted_costs_no_result() -> None:
-    class Unspeakable(Exception):
+    class UnspeakableError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
         __repr__ = __str__
 
-    class Sealed(Exception):
+    class SealedError(Exception):
         def __setattr__(self, name: str, value: object) -> None:
             raise TypeError("sealed")
 
     async def unspeakable(_: Any) -> None:
-        raise Unspeakable
+        raise UnspeakableError
 
     async def sealed(_: Any) -> None:
-        raise Sealed("words")
+        raise SealedError("words")
 
     result = await result_of({"a": unspeakable, "b": sealed})
     branches = result.step_history[0].branches
-    assert branches["a"].feedback == "raised Unspeakable: its message cannot be written"
-    assert isinstance(branches["b"].error, Sealed)
+    assert branches["a"].feedback == "raised UnspeakableError: its message cannot be written"
+    assert isinstance(branches["b"].error, SealedError)
     assert repr(result)
     assert json.dumps(result.to_dict())
 

@@ -104,7 +104,7 @@ async def test_what_can_be_called_is_called() -> None:
         "partial": functools.partial(add, 3),
         "builtin": str,
         "lambda": lambda data: data,
-        "returns a coroutine": lambda data: echo(data),
+        "returns a coroutine": lambda data: echo(data),  # noqa: PLW0108  # it is no async function
     }
     result = await the_step(Step.parallel(branches), 1)
     assert list(result.output.values()) == [2, 3, 4, "1", 1, 1]

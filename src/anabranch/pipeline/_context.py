@@ -1,7 +1,7 @@
 """Copy a run's context for each branch, so that no branch sees what another changes.
 
 Containers and the fields of attrs, dataclass and pydantic objects are copied down to their leaves.
-Immutable leaves are shared, and so is whatever has the buffer protocol (bytes, arrays, memoryviews):
+Immutable leaves are shared, and so is whatever has the buffer protocol (bytes, arrays, views):
 a context that holds 100 MB of arrays is not copied fifty times. Do not write into a shared array.
 An object that cannot be copied (a lock, a connection) is shared too.
 """

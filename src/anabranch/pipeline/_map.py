@@ -27,7 +27,7 @@ from anabranch.pipeline._parallel import (
 from anabranch.pipeline._plan import Plan, output_of, result_of, words_of
 from anabranch.pipeline._result import Branches, StepResult
 
-T = TypeVar("T", contravariant=True)
+T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 U = TypeVar("U")
 
 
@@ -49,8 +49,8 @@ class MapStep(Node[T, list[U]]):
     def __init__(self, name: str, plan: Plan, items: Any, terms: Terms) -> None:
         if items is not None and not callable(items) and _kind_of(items) is None:
             raise ConfigurationError(
-                f"Step.map_over {name!r}: items={items!r:.80} ({type(items).__name__}) is neither iterable nor "
-                f"callable; give items, a function of the step's input, or None for the input"
+                f"Step.map_over {name!r}: items={items!r:.80} ({type(items).__name__}) is neither "
+                f"iterable nor callable; give items, a function of the input, or None for the input"
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_plan", plan)

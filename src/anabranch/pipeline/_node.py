@@ -20,8 +20,8 @@ from anabranch.pipeline._typed import TakesContext
 if TYPE_CHECKING:
     from anabranch.pipeline._pipeline import Pipeline
 
-In = TypeVar("In", contravariant=True)
-Out = TypeVar("Out", covariant=True)
+In = TypeVar("In", contravariant=True)  # noqa: PLC0105  # types are for people to read
+Out = TypeVar("Out", covariant=True)  # noqa: PLC0105
 New = TypeVar("New")
 
 
@@ -103,11 +103,11 @@ async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) ->
     inside = attrs.evolve(frame, path=f"{frame.path}{key}/", context=context, last=False)
     result = await node.run_in(data, inside, node.name or key)
     if not result.success:
-        raise NestedFailure(result)
+        raise NestedStepError(result)
     return result
 
 
-class NestedFailure(StepFailedError):
+class NestedStepError(StepFailedError):
     """Carry the result of a nested step that failed up to the branch that it was."""
 
     def __init__(self, result: StepResult[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Run branches side by side, each with the step's input, and fold how they ended into one result."""
+"""Run branches side by side, each with the step's input, and fold how they ended into one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Plan, result_of
 from anabranch.pipeline._result import Branches, StepResult, made
 
-T = TypeVar("T", contravariant=True)
+T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 
 UNBOUNDED_IS_FINE_TO = 64
 

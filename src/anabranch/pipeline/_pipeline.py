@@ -123,7 +123,8 @@ class Pipeline(Node[In, Out]):
             HostLoopError: no loop runs here.
         """
         terms = (context, limiter, observer, timeout)
-        if not (context is budget is limiter is breach_event is observer is timeout is None):
+        bare = context is None and limiter is None and observer is None and timeout is None
+        if not bare or budget is not None or breach_event is not None:
             self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
         return await self._run(data, *terms, live=None)
 
@@ -292,7 +293,7 @@ class Pipeline(Node[In, Out]):
         if limiter is not None and not isinstance(limiter, Limiter):
             raise ConfigurationError(
                 f"{where}: limiter={limiter!r} ({type(limiter).__name__}) is no limiter; give a "
-                f"CapacityLimiter of the host's loop, or ExecutionConfig(max_parallel_steps=) for a number"
+                f"CapacityLimiter of the host's loop, or a number as max_parallel_steps="
             )
         if observer is not None and not callable(observer):
             raise ConfigurationError(
@@ -305,7 +306,8 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
         steps = [steps]
     if not isinstance(steps, Sequence) or isinstance(steps, str):
         raise ConfigurationError(
-            f"{where}: steps={steps!r:.80} ({type(steps).__name__}) is no list; give a list of steps"
+            f"{where}: steps={steps!r:.80} ({type(steps).__name__}) is no list; "
+            f"give a list of steps"
         )
     if not steps:
         raise ConfigurationError(f"{where}: it has no steps; give it at least one")

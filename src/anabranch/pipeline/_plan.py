@@ -10,7 +10,7 @@ import attrs
 from anabranch._branch import ASYNC, NO_KWARGS, Branch
 from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
-from anabranch.pipeline._node import Frame, NestedFailure, Node
+from anabranch.pipeline._node import Frame, NestedStepError, Node
 from anabranch.pipeline._result import StepResult
 
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
@@ -138,7 +138,7 @@ def words_of(error: BaseException) -> str:
 
 def noted(error: BaseException | None, what: str) -> BaseException | None:
     """Return ``error`` with notes: which branch it is from, and what may be the matter."""
-    if error is None or isinstance(error, NestedFailure):
+    if error is None or isinstance(error, NestedStepError):
         return error
     try:
         if what not in getattr(error, "__notes__", ()):
@@ -152,7 +152,7 @@ def noted(error: BaseException | None, what: str) -> BaseException | None:
 
 def _inner(branch: Branch) -> StepResult[Any] | None:
     """Return the result of the nested step that the branch was; None if it was cut off."""
-    if isinstance(branch.error, NestedFailure):
+    if isinstance(branch.error, NestedStepError):
         return branch.error.result
     result: StepResult[Any] | None = branch.value
     return result

@@ -101,8 +101,7 @@ class StepResult(Generic[Out]):
     def __repr__(self) -> str:
         lines = [f"StepResult {self.name!r}: {_headline(self)}"]
         keys = list(self.branches)
-        for key in keys[:_SHOWN]:
-            lines.append(f"  {key}: {_headline(self.branches[key])}")
+        lines += [f"  {key}: {_headline(self.branches[key])}" for key in keys[:_SHOWN]]
         if len(keys) > _SHOWN:
             lines.append(f"  ... and {len(keys) - _SHOWN} more")
         return "\n".join(lines)

@@ -320,7 +320,7 @@ def _plans(where: str, branches: object) -> tuple[Plan, ...]:
         check_name(f"{where}: a branch", key)
         if "/" in key:
             raise ConfigurationError(
-                f"{where}: the key {key!r} holds '/', which separates the parts of a path; leave it out"
+                f"{where}: the key {key!r} holds '/', which parts a path; leave it out"
             )
     return tuple(_plan(where, key, branch) for key, branch in branches.items())
 

@@ -20,7 +20,7 @@ U_co = TypeVar("U_co", covariant=True)
 class TakesContext(Protocol[T_contra, U_co]):
     """Be called with the data and, by name, the run's context."""
 
-    def __call__(self, data: T_contra, /, *, context: Any) -> U_co: ...  # noqa: D102
+    def __call__(self, data: T_contra, /, *, context: Any) -> U_co: ...
 
 
 class StepOptions(TypedDict, total=False):
