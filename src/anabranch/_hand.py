@@ -59,7 +59,9 @@ class Hand:
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
         self._unproven = True  # it has not run a branch yet
-        self._cancels = ledger.host.native_cancels() if guest else 0  # how often the host was cancelled before
+        self._cancels = (
+            ledger.host.native_cancels() if guest else 0
+        )  # how often the host was cancelled before
         ledger.fresh += 1
         if self._leases:
             ledger.hands.add(self)
@@ -393,6 +395,8 @@ class _Nameplate:
 def _parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:
     """Part what stopped a branch: what goes on (a cancellation, an exit), and its errors."""
     if isinstance(error, BaseExceptionGroup):
-        passes, stays = error.split(lambda each: not isinstance(each, (Exception, BaseExceptionGroup)))
+        passes, stays = error.split(
+            lambda each: not isinstance(each, (Exception, BaseExceptionGroup))
+        )
         return passes, stays if isinstance(stays, Exception) else None
     return (None, error) if isinstance(error, Exception) else (error, None)

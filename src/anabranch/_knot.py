@@ -124,9 +124,7 @@ class Loan:
         return owed
 
 
-async def _fetch(
-    held: Held, limiters: Sequence[Limiter], runtime: Runtime, block: Block
-) -> None:
+async def _fetch(held: Held, limiters: Sequence[Limiter], runtime: Runtime, block: Block) -> None:
     """Take back what ``held`` misses of ``limiters``; one block at a time does so for a branch."""
     while wanted := [limiter for limiter in limiters if held.misses(limiter)]:
         if held.coming is not None:

@@ -76,6 +76,10 @@ class Live(Protocol):
 class Scheduler:
     """Own branches: queue them, run them under limiters, collect how they ended."""
 
+    _alone = False  # one branch, so the calling task is the only hand
+    _intake: Intake | None = None  # a step that has its branches needs none
+    _state = "new"
+
     def __init__(
         self,
         limits: Sequence[float | Limiter],
@@ -100,9 +104,6 @@ class Scheduler:
         self._timeout = timeout
         self._reads = reads  # whether outcomes are read one by one, and keys are to be checked
         self._leases = leases  # whether single branches may be cancelled
-        self._alone = False
-        self._intake: Intake | None = None  # a step that has its branches needs none
-        self._state = "new"
 
     async def __aenter__(self) -> Self:
         if self._state != "new":

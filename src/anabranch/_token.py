@@ -30,7 +30,17 @@ _NOTHING: frozenset[Any] = frozenset()  # most tokens are never lent, and cost n
 class Held:
     """Borrow one token from each of ``limiters``; the object itself is the borrower."""
 
-    __slots__ = ("_lent", "blocks", "closed", "coming", "inside", "limiters", "missing", "parent", "waits_for")
+    __slots__ = (
+        "_lent",
+        "blocks",
+        "closed",
+        "coming",
+        "inside",
+        "limiters",
+        "missing",
+        "parent",
+        "waits_for",
+    )
 
     def __init__(
         self, limiters: Sequence[Limiter], parent: Held | None = None, *, inside: bool = False

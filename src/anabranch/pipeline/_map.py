@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Sized
+from contextlib import nullcontext
 from itertools import count
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ from anabranch.pipeline._parallel import (
     Terms,
     group_of,
     scheduler_of,
-    threads_for,
     verdict_of,
+    wider_io_lane,
 )
 from anabranch.pipeline._plan import Plan, output_of, result_of, words_of
 from anabranch.pipeline._result import Branches, StepResult
@@ -78,7 +79,7 @@ class MapStep(Node[T, list[U]]):
         frame.emit(StepStarted(started_at, frame.path + name, total))
         broke: Exception | None = None
         try:
-            with threads_for(terms, frame.run.host, (self._plan,)):
+            with wider_io_lane(terms, frame.run.host, (self._plan,)) or nullcontext():
                 async with scheduler:
                     scheduler.feed_with(items, mapping.accept)
                     if frame.run.live is not None:
@@ -131,7 +132,7 @@ class _Mapping:
     def accept(self, item: Any) -> Branch:
         """Make the branch of one item."""
         frame = self._frame
-        branch = self._plan.branch(str(next(self._numbers)), item, frame, frame.run.clock())
+        branch = self._plan.branch(str(next(self._numbers)), (item,), frame, frame.run.clock())
         if self._keeps:
             self._branches.append(branch)
         return branch

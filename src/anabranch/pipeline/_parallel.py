@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import attrs
@@ -67,7 +67,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
         terms, run = self._terms, frame.run
         scheduler = scheduler_of(terms, frame, name, len(self._plans))
         now = run.clock()
-        branches = [plan.branch(plan.key, data, frame, now) for plan in self._plans]
+        args = (data,)
+        branches = [plan.branch(plan.key, args, frame, now) for plan in self._plans]
         if not branches:
             return StepResult(
                 name=name,
@@ -78,8 +79,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
         if run.delivery is not None:
             frame.emit(StepStarted(now, frame.path + name, len(branches)))
         try:
-            with threads_for(terms, run.host, self._plans):
+            wider = wider_io_lane(terms, run.host, self._plans)
+            if wider is None:
                 await scheduler.run_all(branches)
+            else:
+                with wider:
+                    await scheduler.run_all(branches)
         except BaseException:
             if not frame.path:  # else it is in the result of the step around it
                 why = scheduler.ledger.why_cancelled()
@@ -186,12 +191,14 @@ def scheduler_of(terms: Terms, frame: Frame, name: str, count: float, **more: An
     )
 
 
-def threads_for(terms: Terms, host: Host, plans: tuple[Plan, ...]) -> AbstractContextManager[None]:
-    """Raise the io lane's limit to the step's, if it has threads and a larger limit."""
+def wider_io_lane(
+    terms: Terms, host: Host, plans: tuple[Plan, ...]
+) -> AbstractContextManager[None] | None:
+    """Raise the io lane's limit to the step's, if the step has threads and a larger limit."""
     limit = terms.limit
     if isinstance(limit, int) and limit > IO_LIMIT and any(plan.kind == THREAD for plan in plans):
         return io_lane(host).at_least(limit)
-    return nullcontext()
+    return None
 
 
 def verdict_of(terms: Terms, good: int, total: int, why: str) -> tuple[bool, Status, str]:

@@ -46,24 +46,34 @@ class Plan:
         return not terms and self.on_cancel == "abandon"
 
     def branch(
-        self, key: str, data: Any, frame: Frame, now: float, *, shares_context: bool = False
+        self,
+        key: str,
+        args: tuple[Any, ...],
+        frame: Frame,
+        now: float,
+        *,
+        shares_context: bool = False,
     ) -> Branch:
-        """Make the branch of one run; its context is a copy, unless nothing runs beside it."""
+        """Make the branch of one run; its context is a copy, unless nothing runs beside it.
+
+        ``args`` holds the data alone: one tuple for all branches of a step, which the garbage
+        collector would otherwise have to walk by the hundred thousand.
+        """
+        path = frame.path
         if self.simple:
-            return Branch(frame.path + key, self.kind, self.fn, (data,), now)
+            return Branch(path + key if path else key, self.kind, self.fn, args, now)
         fn: Callable[..., Any] = self.fn
-        args: tuple[Any, ...] = (data,)
         if self.nested:
-            args = (self.node, data, frame, key)
+            args = (self.node, args[0], frame, key)
         elif self.takes_context:
             copier = _same if shares_context else copy_for_branch
-            fn, args = _call_with_context, (self.fn, data, frame.context, copier)
+            fn, args = _call_with_context, (self.fn, args[0], frame.context, copier)
             if self.kind == ASYNC and self.lane is None:
                 fn = _await_with_context
         if self.lane is not None:
             fn, args = self.lane.run, (fn, args, NO_KWARGS)
         return Branch(
-            frame.path + key,
+            path + key,
             self.kind,
             fn,
             args,

@@ -250,7 +250,7 @@ class Step(Node[In, Out]):
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of a pipeline."""
         plan = self.plan(name)
-        branch = plan.branch(name, data, frame, frame.run.clock(), shares_context=True)
+        branch = plan.branch(name, (data,), frame, frame.run.clock(), shares_context=True)
         if branch.kind == ASYNC and branch.timeout is None:
             await _run_here(branch, frame)
         else:
