@@ -15,7 +15,9 @@ def nested(leaf, limiters):
     return node
 
 
-@pytest.mark.parametrize("orders", [("ab", "ba"), ("abc", "cba", "bca"), ("aba", "bab"), ("ab",) * 3])
+@pytest.mark.parametrize(
+    "orders", [("ab", "ba"), ("abc", "cba", "bca"), ("aba", "bab"), ("ab",) * 3]
+)
 @pytest.mark.parametrize("total", [1, 2])
 async def test_limiters_nested_in_any_order_end(orders, total, all_home):
     limiters = {name: all_home(anyio.CapacityLimiter(total)) for name in "abc"}

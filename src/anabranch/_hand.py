@@ -261,8 +261,7 @@ class Hand:
         ledger = self.ledger
         runtime = ledger.runtime
         lane = io_lane(ledger.host)
-        if ledger.loop is None:
-            ledger.loop = runtime.lowlevel.current_trio_token()
+        ledger.begin_threads()
         self.suspended()  # it will: others may start
         place = Held((lane.limiter,), parent=self.held, inside=True)
         if not take_nowait(place.limiters, runtime, place):

@@ -26,14 +26,19 @@ from anabranch.events import BranchFinished, BranchQueued, BranchStarted, Event,
 SLICE_S = 0.001  # between two looks at who else waits, and the longest run without a checkpoint
 
 
+_NO_HANDS: set[Any] = set()  # nobody cancels single branches, so nobody looks for their hands
+_NO_TOTALS: list[float] = []
+
+
 class Ledger:
     """Share one scheduler's state with its hands; plain attributes, for the hot loop."""
 
     # What few schedulers ever change stands here: a small step pays for each attribute it sets.
     read = 0  # how many of those that ended have been read, and are gone
     counts: Counter[str]  # by status, where ended branches are not kept
+    from_threads: deque[Branch]  # what threads ended and the loop has not published; likewise
     settling = False  # the loop has been asked to publish what threads ended
-    loop: Any = None  # the loop's token, for threads; set with the first thread
+    loop: Any = None  # the loop's token, for threads; made with the first thread
     cut_off = False  # it was closed before everything had ended by itself
     stopped = ""  # why everything is being cancelled
     room = True  # tokens may be free
@@ -77,9 +82,8 @@ class Ledger:
         self.queue = Queue()
         self.lock = threading.Lock()
         self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
-        self.from_threads: deque[Branch] = deque()
-        self.hands: set[Any] = set()
-        self.totals = [limiter.total_tokens for limiter in limiters]
+        self.hands: set[Any] = set() if leases else _NO_HANDS
+        self.totals = [limiter.total_tokens for limiter in limiters] if limiters else _NO_TOTALS
 
     def pop(self) -> Branch | None:
         """Remove the most urgent branch from the queue, or pull one from what is fed."""
@@ -134,6 +138,12 @@ class Ledger:
         """Queue ``event`` for the observer, if there is one."""
         if self.delivery is not None:
             self.delivery.emit(event)
+
+    def begin_threads(self) -> None:
+        """Make what threads need to reach the loop."""
+        if self.loop is None:
+            self.from_threads = deque()
+            self.loop = self.runtime.lowlevel.current_trio_token()
 
     def settle(self) -> None:
         """Publish what threads have ended since the last time."""

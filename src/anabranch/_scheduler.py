@@ -326,7 +326,7 @@ class Scheduler:
     def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
-        if ledger.from_threads:
+        if ledger.loop is not None:
             ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
         if ledger.queue or self._intake is not None:

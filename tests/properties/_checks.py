@@ -187,7 +187,10 @@ def _check_outcome(outcome: Outcome, trace: Trace, world: World) -> None:
     value = trace.key if outcome.status is Status.SUCCEEDED else None
     world.claim(outcome.value == value, f"{outcome!r}, but its value is {value!r}")
     world.claim(bool(outcome.reason) == (outcome.status in STOPPED), f"{outcome!r}: the reason")
-    world.claim(trace.end not in ("raised", "both") or _has_errors(outcome, trace), f"{outcome!r} lost {trace.error!r}")
+    world.claim(
+        trace.end not in ("raised", "both") or _has_errors(outcome, trace),
+        f"{outcome!r} lost {trace.error!r}",
+    )
     world.claim(0 <= outcome.queued_s < math.inf, f"{outcome!r}: queued_s")
     world.claim(0 <= outcome.ran_s < math.inf, f"{outcome!r}: ran_s")
 

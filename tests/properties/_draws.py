@@ -111,7 +111,9 @@ def _limits(here: _Here) -> tuple[int, ...]:
     numbers = {n for n in range(here.pool)}
     shared: list[int] = []
     if any(kind < 0 for kind in drawn):
-        chosen = draw(st.lists(st.sampled_from(sorted(numbers)), min_size=1, max_size=2, unique=True))
+        chosen = draw(
+            st.lists(st.sampled_from(sorted(numbers)), min_size=1, max_size=2, unique=True)
+        )
         chosen = chosen[: sum(kind < 0 for kind in drawn)]
         kept = here.held - set(chosen)
         if not kept or max(kept) < min(chosen):

@@ -25,8 +25,8 @@ from anabranch.pipeline._parallel import (
     verdict_of,
     wider_io_lane,
 )
-from anabranch.pipeline._plan import Plan, output_of, result_of, words_of
-from anabranch.pipeline._result import Branches, StepResult
+from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
+from anabranch.pipeline._result import StepResult
 
 T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 U = TypeVar("U")
@@ -144,11 +144,7 @@ class _Mapping:
         ledger = self.scheduler.ledger
         path = len(self._frame.path)
         keys = [branch.key[path:] for branch in self._branches]
-
-        def of(key: str, branch: Branch) -> StepResult[Any]:
-            return result_of(self._plan, key, branch, f"item {key} of step {name!r}")
-
-        results = Branches(keys, self._branches, of)
+        results = Branches(keys, self._branches, self._plan, "item", name)
         counts = (
             Counter(str(branch.status) for branch in self._branches)
             if self._keeps

@@ -21,8 +21,8 @@ from anabranch.events import StepFinished, StepStarted
 from anabranch.lanes._thread import IO_LIMIT, io_lane
 from anabranch.pipeline._config import BranchFailureStrategy, limit_of
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Plan, result_of
-from anabranch.pipeline._result import Branches, StepResult, made
+from anabranch.pipeline._plan import Branches, Plan
+from anabranch.pipeline._result import StepResult, made
 
 T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 
@@ -101,11 +101,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         self, name: str, branches: list[Branch], ledger: Ledger, started_at: float, why: str
     ) -> StepResult[Any]:
         """Fold how the branches ended; ``why`` says what stopped the step, if something did."""
-
-        def of(key: str, branch: Branch) -> StepResult[Any]:
-            return result_of(self._by_key[key], key, branch, f"branch {key!r} of step {name!r}")
-
-        results = Branches(self._by_key, branches, of)
+        results = Branches(self._by_key, branches, self._by_key, "branch", name)
         output: dict[str, Any] = {}
         good = 0
         for plan, branch in zip(self._plans, branches, strict=True):

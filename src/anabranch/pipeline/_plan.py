@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ from anabranch._branch import ASYNC, NO_KWARGS, Branch
 from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._node import Frame, NestedStepError, Node
-from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._result import SHOWN, StepResult
 
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
     "no running event loop",
@@ -97,6 +97,51 @@ def _call_with_context(
 
 def _same(context: Any) -> Any:
     return context
+
+
+class Branches(Mapping[str, StepResult[Any]]):
+    """Show the branches of a step as results, each built when it is first asked for.
+
+    Args:
+        plans: by key, or the one plan of all.
+        word: what a branch of this step is called, in the notes on its errors.
+    """
+
+    __slots__ = ("_branches", "_built", "_keys", "_plans", "_step", "_word")
+
+    def __init__(
+        self,
+        keys: Collection[str],
+        branches: Sequence[Branch],
+        plans: Mapping[str, Plan] | Plan,
+        word: str,
+        step: str,
+    ) -> None:
+        self._keys = keys
+        self._branches = branches
+        self._plans = plans
+        self._word = word
+        self._step = step
+        self._built: dict[str, Branch | StepResult[Any]] | None = None
+
+    def __getitem__(self, key: str) -> StepResult[Any]:
+        if self._built is None:
+            self._built = dict(zip(self._keys, self._branches, strict=True))
+        found = self._built[key]
+        if isinstance(found, Branch):
+            plan = self._plans if isinstance(self._plans, Plan) else self._plans[key]
+            what = f"{self._word} {key!r} of step {self._step!r}"
+            found = self._built[key] = result_of(plan, key, found, what)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} branches: {', '.join(list(self._keys)[:SHOWN])}>"
 
 
 def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any]:

@@ -7,13 +7,12 @@ no objects that nobody asked for.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import attrs
 
-from anabranch._branch import Branch
 from anabranch._work import Status
 from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFailedError
 
@@ -21,7 +20,7 @@ Out = TypeVar("Out")
 R = TypeVar("R")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
-_SHOWN = 10  # branches that a repr names; the rest is counted
+SHOWN = 10  # branches that a repr names; the rest is counted
 
 
 @attrs.frozen(kw_only=True, repr=False, slots=False)  # half the cost to make
@@ -101,14 +100,14 @@ class StepResult(Generic[Out]):
     def __repr__(self) -> str:
         lines = [f"StepResult {self.name!r}: {_headline(self)}"]
         keys = list(self.branches)
-        lines += [f"  {key}: {_headline(self.branches[key])}" for key in keys[:_SHOWN]]
-        if len(keys) > _SHOWN:
-            lines.append(f"  ... and {len(keys) - _SHOWN} more")
+        lines += [f"  {key}: {_headline(self.branches[key])}" for key in keys[:SHOWN]]
+        if len(keys) > SHOWN:
+            lines.append(f"  ... and {len(keys) - SHOWN} more")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [("", self)] + [(key, self.branches[key]) for key in list(self.branches)[:_SHOWN]]
-        more = len(self.branches) - _SHOWN
+        rows = [("", self)] + [(key, self.branches[key]) for key in list(self.branches)[:SHOWN]]
+        more = len(self.branches) - SHOWN
         return _table([(key or self.name, result) for key, result in rows], more)
 
 
@@ -194,41 +193,6 @@ _DEFAULTS: dict[type, dict[str, Any]] = {
     cls: {f.name: f.default for f in attrs.fields(cls) if f.default is not attrs.NOTHING}
     for cls in (StepResult, PipelineResult)
 }
-
-
-class Branches(Mapping[str, StepResult[Any]]):
-    """Show the branches of a step as results, each built when it is first asked for."""
-
-    __slots__ = ("_branches", "_built", "_by_key", "_keys", "_of")
-
-    def __init__(
-        self,
-        keys: Collection[str],
-        branches: Sequence[Branch],
-        of: Callable[[str, Branch], StepResult[Any]],
-    ) -> None:
-        self._keys = keys
-        self._branches = branches
-        self._by_key: dict[str, Branch] | None = None
-        self._built: dict[str, StepResult[Any]] = {}
-        self._of = of
-
-    def __getitem__(self, key: str) -> StepResult[Any]:
-        result = self._built.get(key)
-        if result is None:
-            if self._by_key is None:
-                self._by_key = dict(zip(self._keys, self._branches, strict=True))
-            result = self._built[key] = self._of(key, self._by_key[key])
-        return result
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._branches)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} branches: {', '.join(list(self._keys)[:_SHOWN])}>"
 
 
 def _stand_in(result: StepResult[Any]) -> Exception:
