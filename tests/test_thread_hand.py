@@ -148,10 +148,13 @@ async def test_threads_and_coroutines_share_one_limit():
 
 async def test_at_most_64_threads_run_on_a_loop():
     watch = Watch()
+    full = threading.Event()
 
     def job():
         watch.begin()
-        time.sleep(0.01)
+        if watch.peak >= 64:
+            full.set()
+        full.wait(10)  # until as many run as may: a sleep would have to guess how long that takes
         watch.end()
 
     async with open_scheduler(100) as one, open_scheduler(100) as two:

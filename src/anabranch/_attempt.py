@@ -47,3 +47,13 @@ def step_in(
                 trap = run(send, sent)
     except StopIteration as stop:
         return stop.value
+
+
+def parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:
+    """Part what stopped a branch: what goes on (a cancellation, an exit), and its errors."""
+    if isinstance(error, BaseExceptionGroup):
+        passes, stays = error.split(
+            lambda each: not isinstance(each, (Exception, BaseExceptionGroup))
+        )
+        return passes, stays if isinstance(stays, Exception) else None
+    return (None, error) if isinstance(error, Exception) else (error, None)

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from anabranch._work import Job, Outcome, Status, is_async, name_of
-from anabranch.errors import ConfigurationError
+from anabranch.errors import BranchTimedOutError, ConfigurationError
 from anabranch.lanes._process import CPU_LANE
 
 # How a branch is called. ASYNC: a coroutine in the hand's task; PLAIN: where it stands;
@@ -89,6 +89,34 @@ class Branch:
     def ran_s(self) -> float:
         """Seconds from the start to the end; 0.0 for a branch never started."""
         return 0.0 if self.started_at is None else self.ended_at - self.started_at
+
+    def end_badly(
+        self, error: Exception | None, *, ran_out: bool, stopped: str, abandoned: bool
+    ) -> None:
+        """Set how it ended without success; what stopped it comes before the error it raised.
+
+        Args:
+            ran_out: its own timeout has struck.
+            stopped: why everything is being cancelled; empty when nothing but its error ended it.
+            abandoned: its thread runs on.
+        """
+        self.error = error
+        if self.reason:
+            self.status = Status.CANCELLED
+        elif ran_out:
+            self.status = Status.TIMED_OUT
+            self.reason = f"deadline: {self.timeout:g} s (timeout= of the branch)"
+            self.error = error or BranchTimedOutError(
+                f"branch {self.key!r} did not end in {self.timeout:g} s; "
+                f"a larger timeout= of the branch, or None, lifts it"
+            )
+        elif stopped:
+            self.status = Status.CANCELLED
+            self.reason = stopped
+        else:
+            self.status = Status.FAILED
+        if abandoned:
+            self.status = Status.ABANDONED
 
     def outcome(self, order: int) -> Outcome:
         """Build what users see; ``order`` is its place in the order of completion."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from anabranch._feed import Feeds
 from anabranch._hand import Hand
-from anabranch._ledger import Ledger
 from anabranch._knot import take
+from anabranch._ledger import Ledger
 from anabranch._token import Held, take_nowait
 
 MOST_FRESH = 16  # hands that have been started for what is fed, and have not suspended yet
@@ -56,6 +56,8 @@ class Dispatcher:
             held.give_back()
             if not ledger.queue:
                 return
+            ledger.room = True  # whoever found none while it was held here has gone without
+            self.resume()
             await ledger.runtime.lowlevel.checkpoint()  # for the hand that is about to look
 
     def _wants_hands(self) -> bool:

@@ -42,6 +42,10 @@ class Feeds:
     def __bool__(self) -> bool:
         return bool(self._plain or self._async)
 
+    def is_plain(self) -> bool:
+        """Tell whether a plain iterable is left."""
+        return bool(self._plain)
+
     def has_plain(self) -> bool:
         """Tell whether a hand may find something to pull."""
         return bool(self._plain) and self._may_pull()

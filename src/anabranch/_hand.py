@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import math
 from contextvars import Context
-from types import CoroutineType
+from types import CoroutineType, SimpleNamespace
 from typing import Any
 
-from anabranch._attempt import step_in
+from anabranch._attempt import parted, step_in
 from anabranch._branch import ASYNC, THREAD, Branch
+from anabranch._courtesy import (
+    let_the_loop_go_round,
+    must_make_way,
+    only_reader_is_behind,
+    wait_for_reader,
+)
+from anabranch._knot import take
 from anabranch._ledger import SLICE_S, Ledger
 from anabranch._runtime import absorb_native_cancel
 from anabranch._thread_hand import ThreadHand
-from anabranch._knot import take
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Status
-from anabranch.errors import BranchTimedOutError
 from anabranch.lanes._thread import io_lane
 
 
@@ -35,11 +40,11 @@ class Hand:
         "_guest",
         "_leases",
         "_origin",
+        "_proven",
         "_scope",
         "_slept",
         "_succeed",
         "_thread",
-        "_unproven",
         "_used_up",
         "branch",
         "held",
@@ -58,7 +63,7 @@ class Hand:
         self._slept = False  # the branch has suspended, so the loop went round
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
-        self._unproven = True  # it has not run a branch yet
+        self._proven = False  # it has run a branch
         self._cancels = (
             ledger.host.native_cancels() if guest else 0
         )  # how often the host was cancelled before
@@ -81,15 +86,13 @@ class Hand:
         except BaseException as error:
             if self.branch is None:
                 raise
-            passes, stays = _parted(error)  # recorded, and on its way
+            passes, stays = parted(error)  # recorded, and on its way
             self._record(self.branch, stays, passes)
             if passes is error or passes is None:
                 raise
             raise passes from None
         finally:
-            if self._fresh:
-                self._fresh = False
-                ledger.fresh -= 1
+            self._become_stale()
             if self._leases:
                 ledger.hands.discard(self)
             if ledger.block is not None:
@@ -174,23 +177,34 @@ class Hand:
         ledger, held, origin = self.ledger, self.held, self._origin
         clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
         suspended, interrupted, host = self.suspended, self.interrupted, ledger.host
-        nameplate: Any = _Nameplate() if self._guest else ledger.runtime.lowlevel.current_task()
+        nameplate: Any = (
+            SimpleNamespace() if self._guest else ledger.runtime.lowlevel.current_task()
+        )
         now = clock()
         while True:
-            if held.missing or (ledger.shared and self._must_make_way(now)):
+            if held.missing or (
+                ledger.shared and must_make_way(ledger, held, now, proven=self._proven)
+            ):
                 self._succeed = True
                 return False
             branch = pop() if now < ledger.deadline else None
             if branch is None:
                 if ledger.dispatching is not None:
                     ledger.unpark()
-                return False
+                if not only_reader_is_behind(ledger):
+                    return False
+                self._become_stale()
+                await wait_for_reader(ledger)
+                self._become_fresh()
+                now = clock()
+                continue
             if branch.timeout is not None and not self._leases:
                 ledger.queue.put_back(branch)
                 self._leases = True
                 return True
             self.branch = branch
             self._slept = False
+            self._proven = True
             nameplate.name = branch.key
             started = now
             if branch.kind == ASYNC and branch.timeout is None:
@@ -232,7 +246,8 @@ class Hand:
             elif now - host.tick >= SLICE_S:
                 if ledger.yielding:  # one hand is enough for branches that do not suspend
                     return False
-                now = await self._yield(now)
+                self._become_fresh()
+                now = await let_the_loop_go_round(ledger, now)
 
     async def _run_other(self, branch: Branch, now: float) -> Branch | None:
         """Run what is no plain case of the hot loop; return the branch that is to be recorded."""
@@ -307,57 +322,27 @@ class Hand:
             self._scope.deadline = math.inf
             self._used_up = self._used_up or self._scope.cancel_called
 
-    def _must_make_way(self, now: float) -> bool:
-        """Tell whether a limit has shrunk under what is borrowed, or somebody else waits."""
-        ledger = self.ledger
-        if self.held.exceeds():
-            ledger.note_limits()
-            return True
-        if self._unproven:  # else two who wait for each other could make way for ever
-            self._unproven = False
-            return False
-        if now < ledger.look_at:
-            return False
-        ledger.look_at = now + SLICE_S
-        ledger.note_limits()
-        return ledger.others_wait()
+    def _become_stale(self) -> None:
+        """Count as a hand whose branch has suspended: it will not start the next one soon."""
+        if self._fresh:
+            self._fresh = False
+            self.ledger.fresh -= 1
 
-    async def _yield(self, now: float) -> float:
-        """Let the loop go round once; return the time after."""
-        ledger = self.ledger
-        ledger.yielding = True
-        if not self._fresh:  # others may have ended meanwhile, so it may start some again
+    def _become_fresh(self) -> None:
+        """Count as a hand that may start others again: some may have ended meanwhile."""
+        if not self._fresh:
             self._fresh = True
-            ledger.fresh += 1
-        try:
-            await ledger.runtime.lowlevel.checkpoint()
-        finally:
-            ledger.yielding = False
-        after = ledger.clock()
-        if now >= ledger.host.tick:
-            ledger.host.tick = after
-        return after
+            self.ledger.fresh += 1
 
     def _failed(self, branch: Branch, error: Exception | None) -> None:
         """Set how a branch ended that did not succeed; a cancellation comes before its error."""
-        branch.error = error
-        if branch.reason:
-            branch.status = Status.CANCELLED
-        elif branch.timeout is not None and self._scope.cancel_called:
-            branch.status = Status.TIMED_OUT
-            branch.reason = f"deadline: {branch.timeout:g} s (timeout= of the branch)"
-            branch.error = error or BranchTimedOutError(
-                f"branch {branch.key!r} did not end in {branch.timeout:g} s; "
-                f"a larger timeout= of the branch, or None, lifts it"
-            )
-        elif error is not None and not self._ends_early():
-            branch.status = Status.FAILED
-        else:
-            branch.status = Status.CANCELLED
-            branch.reason = self.ledger.why_cancelled()
-        thread = self._thread
-        if thread is not None and thread.abandoned:
-            branch.status = Status.ABANDONED
+        early = error is None or self._ends_early()
+        branch.end_badly(
+            error,
+            ran_out=branch.timeout is not None and self._scope.cancel_called,
+            stopped=self.ledger.why_cancelled() if early else "",
+            abandoned=self._thread is not None and self._thread.abandoned,
+        )
 
     def _ends_early(self) -> bool:
         """Tell whether a branch that raises now does so because everything is being cancelled."""
@@ -383,19 +368,3 @@ class Hand:
         self._failed(branch, error)
         assert branch.status is not None
         self.ledger.end(branch, branch.status, branch.reason)
-
-
-class _Nameplate:
-    """Take the names of branches in place of a task that is the host's."""
-
-    __slots__ = ("name",)
-
-
-def _parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:
-    """Part what stopped a branch: what goes on (a cancellation, an exit), and its errors."""
-    if isinstance(error, BaseExceptionGroup):
-        passes, stays = error.split(
-            lambda each: not isinstance(each, (Exception, BaseExceptionGroup))
-        )
-        return passes, stays if isinstance(stays, Exception) else None
-    return (None, error) if isinstance(error, Exception) else (error, None)

@@ -76,6 +76,7 @@ class Intake:
             self.feeds = Feeds(self._ledger.runtime, self._may_pull, self._failed, self._ended)
             self._dispatcher.feeds = self.feeds
             self._ledger.pull = self._pull
+            self._ledger.reader_is_behind = self._reader_is_behind
         if isinstance(elements, AsyncIterable):
             self.feeds.add_async()
             token_is_free = self._dispatcher.token_is_free
@@ -99,6 +100,8 @@ class Intake:
         """Pull nothing more."""
         if self.feeds is not None:
             self.feeds.end()
+        if self._ledger.reader is not None:
+            self._ledger.reader.set()
 
     def nobody_reads(self) -> None:
         """Hear that outcomes are dropped from now on, so nobody slows the pulling down."""
@@ -106,13 +109,17 @@ class Intake:
             self.outcomes.nobody_reads = True
         if self.feeds is not None:
             self.feeds.reader_moved()
+            if self._ledger.reader is not None:
+                self._ledger.reader.set()
             self._dispatcher.resume()
 
     def more_wanted(self) -> None:
         """Look again whether something may be pulled: outcomes have been read."""
         if self.feeds:
             self.feeds.reader_moved()
-            if not self._ledger.queue:
+            if self._ledger.reader is not None:
+                self._ledger.reader.set()  # a hand waits for just this
+            elif not self._ledger.queue:
                 self._dispatcher.resume()
 
     def idle(self) -> bool:
@@ -137,6 +144,10 @@ class Intake:
         elif not self.feeds:
             self._ended()
         return branch
+
+    def _reader_is_behind(self) -> bool:
+        """Tell whether a hand has nothing to pull only because too much is unread."""
+        return self.feeds is not None and self.feeds.is_plain() and not self._may_pull()
 
     def _may_pull(self) -> bool:
         limit = self._ledger.limit()

@@ -48,8 +48,10 @@ class Ledger:
     parked: Held | None = None  # with what the dispatcher waits for its tokens
     shared = False  # others may use one of the limiters, or move it
     look_at = -math.inf  # when to look again who else waits
-    pull: Callable[[], Branch | None] | None = None  # this and the next three: the scheduler's
+    pull: Callable[[], Branch | None] | None = None  # this and those behind it: the scheduler's
     grow: Callable[[int], None]
+    reader_is_behind: Callable[[], bool] | None = None
+    reader: Any = None  # an Event while a hand waits until outcomes are read
     on_end: Callable[[Branch], None] | None = None
     dispatching: Any = None  # the dispatcher's scope, while it lives
     _stride = 1

@@ -362,5 +362,5 @@ def _limiters_of(
 
 
 def _lendable(limiters: Sequence[Limiter], host: Host) -> list[Limiter]:
-    """Return what a branch that opens a scheduler lends: a thread that waits needs no place either."""
+    """Return what a branch lends that opens a scheduler: a thread that waits needs no place."""
     return [*limiters, io_lane(host).limiter]

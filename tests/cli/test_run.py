@@ -86,7 +86,7 @@ def test_a_failure_shows_the_users_own_tracebacks_and_counts_the_rest(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("Traceback") == 5
     assert done.stderr.count("flow.py") == 5
-    assert "branch 'b0' of step 'all'" in done.stderr
+    assert "branch b0 of step all" in done.stderr
     assert "no 1 \\x1b[31m" in done.stderr
     assert "... and 4 more" in done.stderr
     assert done.stderr.endswith("step 'all': 1 of 10 branches succeeded\n")

@@ -165,7 +165,7 @@ async def test_failures_stand_in_the_output_in_order() -> None:
     assert isinstance(result.output[3].error, ValueError)
     assert result.counts == {"succeeded": 3, "failed": 2}
     notes = [error.__notes__ for error in result.error.exceptions]
-    assert notes == [["item 1 of step 'm'"], ["item 3 of step 'm'"]]
+    assert notes == [["item 1 of step m"], ["item 3 of step m"]]
     ignored = await run(Step.map_over("m", odd_fails, items=range(5), on_branch_failure=IGNORE))
     assert ignored.success
 

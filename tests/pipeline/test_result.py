@@ -74,7 +74,7 @@ async def test_results_compare() -> None:
 async def test_a_result_looks_the_same_however_often_it_is_looked_at() -> None:
     step = (await result_of({"a": fail})).step_history[0]
     assert step.branches["a"] is step.branches["a"]
-    assert step.branches["a"].error.__notes__ == ["branch 'a' of step 'p'"]
+    assert step.branches["a"].error.__notes__ == ["branch a of step p"]
 
 
 async def test_to_dict_is_plain_as_far_as_the_users_values_are() -> None:
@@ -101,8 +101,8 @@ async def test_unwrap_is_the_output_or_a_group_of_the_branches_own_errors() -> N
         result.unwrap()
     branches = result.step_history[0].branches
     assert caught.value.exceptions == (branches["a"].error, branches["c"].error)
-    assert branches["a"].error.__notes__ == ["branch 'a' of step 'p'"]
-    assert branches["c"].error.__notes__ == ["branch 'c' of step 'p'"]
+    assert branches["a"].error.__notes__ == ["branch a of step p"]
+    assert branches["c"].error.__notes__ == ["branch c of step p"]
     with pytest.raises(ExceptionGroup) as alone:
         branches["a"].unwrap()
     assert alone.value.exceptions == (branches["a"].error,)

@@ -123,7 +123,7 @@ async def test_a_failure_is_data() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         result.unwrap()
     assert caught.value.exceptions == (step.error,)
-    assert step.error.__notes__ == ["step 'a'"]
+    assert step.error.__notes__ == ["step a"]
 
 
 async def test_a_steps_timeout_ends_it_and_names_the_option() -> None:

@@ -13,7 +13,7 @@ from anabranch._runtime import current, on_trio
 from anabranch._work import Outcome, Status
 from tests.leaks import new, tasks
 from tests.properties import _programs as p
-from tests.properties._interpreter import Actor, Boom, Domain, Run, Trace, World, run_group
+from tests.properties._interpreter import Actor, BoomError, Domain, Run, Trace, World, run_group
 
 OFF_BEAT = 0.25 + 1 / 4096  # no time that is drawn falls on these, so all is quiet then
 LOOKS = 40
@@ -85,7 +85,7 @@ class _Root:
         if not (self.native and self._is_only_cancel()) or world.host_swallowed:
             return
         world.claim(
-            isinstance(self.raised, world.runtime.Cancelled | Boom),
+            isinstance(self.raised, world.runtime.Cancelled | BoomError),
             f"the cancellation from outside was swallowed, and {self.raised!r} came out",
         )
 
@@ -114,7 +114,7 @@ class _Root:
                 except BaseException as error:
                     self.raised = error
                     raise
-        except* Boom:  # the root's block, or its feed
+        except* BoomError:  # the root's block, or its feed
             pass
         finally:
             self.ended.set()
@@ -167,7 +167,7 @@ def _check_run(run: Run, world: World) -> None:
     ends = [run.traces[key].ended for key in outcomes if key in run.traces]
     seen = [end for end in ends if end is not None]
     world.claim(seen == sorted(seen), "outcomes are not in the order of completion")
-    if run.block_error is not None and isinstance(run.block_error, Boom):
+    if run.block_error is not None and isinstance(run.block_error, BoomError):
         kept = run.block_error in _leaves(run.raised)
         world.claim(kept, f"the block raised {run.block_error!r}, and {run.raised!r} came out")
 
@@ -211,7 +211,7 @@ def _allowed(trace: Trace) -> set[Status]:
 
 
 def _has_errors(outcome: Outcome, trace: Trace) -> bool:
-    ours = {id(leaf) for leaf in _leaves(trace.error) if isinstance(leaf, Boom)}
+    ours = {id(leaf) for leaf in _leaves(trace.error) if isinstance(leaf, BoomError)}
     return ours <= {id(leaf) for leaf in _leaves(outcome.error)}
 
 

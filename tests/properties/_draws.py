@@ -43,7 +43,6 @@ class _Here:
     pool: int
     left: list[int]  # how many branches may still be drawn, shared by all levels
     depth: int = 0
-    held: frozenset[int] = frozenset()  # limiters of the pool that ancestors hold
 
     def spend(self, count: int) -> bool:
         """Take from the allowance; False when it does not suffice."""
@@ -75,8 +74,7 @@ def programs(draw: Draw) -> p.Program:
 def _group(here: _Here) -> p.Group:
     draw = here.draw
     limits = _limits(here)
-    used = frozenset(-1 - limit for limit in limits if limit < 0)
-    inner = attrs.evolve(here, depth=here.depth + 1, held=here.held | used)
+    inner = attrs.evolve(here, depth=here.depth + 1)
     how = draw(st.sampled_from(_HOW))
     alone = how.startswith("run")
     jobs = tuple(_spec(inner, alone=alone) for _ in range(draw(st.integers(1, 4))))
@@ -87,8 +85,7 @@ def _group(here: _Here) -> p.Group:
         feeds=tuple(_feed(inner) for _ in range(feeds)),
         timeout=draw(_TIMEOUT),
         how=how,
-        # A block acts in its opener's task, which is no branch of the scheduler: it holds less.
-        block=_ops(attrs.evolve(inner, held=here.held - used)) if not alone else (),
+        block=_ops(inner) if not alone else (),
     )
 
 
@@ -101,23 +98,16 @@ def _feed(here: _Here) -> p.Feed:
 
 
 def _limits(here: _Here) -> tuple[int, ...]:
-    """Draw one limit or two, such that the tree's own order cannot be what deadlocks it.
-
-    Who holds a limiter that its children do not use, and so keeps its token while they wait,
-    must come before them in the order of the pool, as with locks.
-    """
+    """Draw one limit or two; those of the pool may be nested in any order."""
     draw = here.draw
     drawn = draw(st.sampled_from([(1,), (-1,), (-1,), (1, -1), (-1, 1), (-1, -1)]))
-    numbers = {n for n in range(here.pool)}
+    numbers = set(range(here.pool))
     shared: list[int] = []
     if any(kind < 0 for kind in drawn):
         chosen = draw(
             st.lists(st.sampled_from(sorted(numbers)), min_size=1, max_size=2, unique=True)
         )
-        chosen = chosen[: sum(kind < 0 for kind in drawn)]
-        kept = here.held - set(chosen)
-        if not kept or max(kept) < min(chosen):
-            shared = chosen
+        shared = chosen[: sum(kind < 0 for kind in drawn)]
     limits: list[int] = []
     for kind in drawn:
         if kind > 0:

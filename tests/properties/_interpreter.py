@@ -25,7 +25,7 @@ from tests.properties import _programs as p
 MARK: ContextVar[str] = ContextVar("mark", default="outside")
 
 
-class Boom(Exception):
+class BoomError(Exception):
     """The only error that a program raises."""
 
 
@@ -212,7 +212,7 @@ def run_plain(world: World, trace: Trace) -> str:
             case p.Mark():
                 MARK.set(trace.key)
             case p.Fail():
-                error = Boom(trace.key)
+                error = BoomError(trace.key)
                 world.end(trace, "raised", error)
                 raise error
     world.end(trace, "returned")
@@ -256,14 +256,14 @@ async def _perform(op: p.Op, actor: Actor) -> None:  # one line a case
         case p.Hold(seconds):
             pass_time(world, seconds)
         case p.Fail():
-            raise Boom(_name(actor))
+            raise BoomError(_name(actor))
         case p.Stubborn(seconds, after):
             await _be_stubborn(actor, seconds, after)
         case p.Untidy(seconds):
             try:
                 await runtime.sleep(seconds)
             finally:
-                raise Boom(_name(actor))
+                raise BoomError(_name(actor))
         case p.Mark():
             actor.mark = f"{_name(actor)} {next(world.count)}"
             MARK.set(actor.mark)
@@ -479,7 +479,7 @@ async def _run_block(run: Run) -> None:
             except BaseException as error:
                 run.block_error = error
                 run.domain.called = True
-                run.domain.apart = isinstance(error, Boom)
+                run.domain.apart = isinstance(error, BoomError)
                 raise
             finally:
                 run.in_block = False
@@ -499,7 +499,7 @@ def _feed(feed: p.Feed, run: Run, mark: str) -> Any:
     def end() -> None:
         if feed.fails:
             run.domain.called = run.domain.apart = True
-            raise Boom("feed")
+            raise BoomError("feed")
 
     specs = [spec for spec in feed.jobs for _ in range(spec.copies)]
 

@@ -126,6 +126,14 @@ class LiveRun(Generic[Out]):
         chosen = matcher(which)
         return sum(scheduler.cancel(chosen, reason=reason) for scheduler in list(self._schedulers))
 
+    def stop(self, reason: str = "stopped") -> None:
+        """Cancel the steps that run now, and pull nothing more; the run then has failed.
+
+        Who leaves a ``map_over`` without an end before its end needs this: leaving waits for it.
+        """
+        for scheduler in list(self._schedulers):
+            scheduler.stop(reason)
+
     def snapshot(self) -> Snapshot:
         """Tell the state of the run now."""
         steps = []

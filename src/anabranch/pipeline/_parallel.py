@@ -221,4 +221,4 @@ def group_of(name: str, results: Mapping[str, StepResult[Any]]) -> ExceptionGrou
             errors.append(result.error)
     if not errors:
         return None
-    return ExceptionGroup(f"{len(errors)} of {len(results)} branches of step {name!r}", errors)
+    return ExceptionGroup(f"{len(errors)} of {len(results)} branches of step {name}", errors)

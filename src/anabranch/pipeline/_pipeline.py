@@ -239,7 +239,7 @@ class Pipeline(Node[In, Out]):
             if delivery is not None:
                 delivery.close()
         if reason:
-            history += [attrs.evolve(step, reason=reason) for step in run.interrupted[-1:]]
+            history += [_stopped(step, reason) for step in run.interrupted[-1:]]
         return self._result(history, context, clock() - started_at, reason)
 
     async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
@@ -312,6 +312,12 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
     if not steps:
         raise ConfigurationError(f"{where}: it has no steps; give it at least one")
     return tuple(steps)
+
+
+def _stopped(step: StepResult[Any], reason: str) -> StepResult[Any]:
+    """Give the step that the pipeline's own deadline stopped that for its reason."""
+    words = step.feedback.removesuffix(step.reason) + reason
+    return attrs.evolve(step, reason=reason, feedback=words)
 
 
 def _named(where: str, parts: tuple[Any, ...]) -> tuple[tuple[str, Node[Any, Any]], ...]:

@@ -130,7 +130,7 @@ class Branches(Mapping[str, StepResult[Any]]):
         found = self._built[key]
         if isinstance(found, Branch):
             plan = self._plans if isinstance(self._plans, Plan) else self._plans[key]
-            what = f"{self._word} {key!r} of step {self._step!r}"
+            what = f"{self._word} {key} of step {self._step}"
             found = self._built[key] = result_of(plan, key, found, what)
         return found
 

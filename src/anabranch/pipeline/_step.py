@@ -10,6 +10,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
 from anabranch.abc import Lane, Limiter
 from anabranch.errors import ConfigurationError
+from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_function, check_name, takes_context
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
 from anabranch.pipeline._map import MapStep
@@ -249,13 +250,22 @@ class Step(Node[In, Out]):
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of a pipeline."""
-        plan = self.plan(name)
-        branch = plan.branch(name, (data,), frame, frame.run.clock(), shares_context=True)
-        if branch.kind == ASYNC and branch.timeout is None:
-            await _run_here(branch, frame)
-        else:
-            await Scheduler([], reads=False, leases=False).run_all([branch])
-        return result_of(plan, name, branch, f"step {name!r}")
+        plan, run, path = self.plan(name), frame.run, frame.path + name
+        branch = plan.branch(name, (data,), frame, run.clock(), shares_context=True)
+        if run.delivery is not None:
+            frame.emit(StepStarted(branch.queued_at, path, 1))
+        try:
+            if branch.kind == ASYNC and branch.timeout is None:
+                await _run_here(branch, frame)
+            else:
+                await Scheduler([], reads=False, leases=False, host=run.host).run_all([branch])
+        finally:
+            result = result_of(plan, name, branch, f"step {name}")
+            if branch.status is Status.CANCELLED and not frame.path:
+                run.interrupted.append(result)
+        if run.delivery is not None:
+            frame.emit(StepFinished(branch.ended_at, path, str(result.status)))
+        return result
 
     def plan(self, key: str) -> Plan:
         """Return what a parallel step needs to make a branch of this step."""
@@ -285,6 +295,8 @@ async def _run_here(branch: Branch, frame: Frame) -> None:
         branch.status = Status.SUCCEEDED
     finally:
         branch.ended_at = clock()
+        if branch.status is None:  # stopped from outside
+            branch.status, branch.reason = Status.CANCELLED, "outer"
 
 
 def _spelled(name: object, branches: object) -> tuple[str | None, object]:
