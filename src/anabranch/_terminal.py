@@ -107,12 +107,13 @@ class Progress:
             return
         line = self._line_of(event.step)
         match event:
-            case StepStarted(total=total):
+            case StepStarted(total=total, limit=limit):
                 line.steps += 1
                 line.open += 1
                 line.ended = None
                 unknown = total is None or line.total is None
                 line.total = None if unknown else (line.total or 0) + (total or 0)
+                line.limit = line.limit if limit is None else limit
             case StepFinished():
                 line.open -= 1
                 line.ended = self._console.get_time()

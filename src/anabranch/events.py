@@ -61,9 +61,14 @@ class EventsMissed(Event):
 
 @attrs.frozen
 class StepStarted(Event):
-    """Say that a step has begun; ``total`` is how many branches it has, None if nobody can know."""
+    """Say that a step has begun.
+
+    ``total`` is how many branches it has, None if nobody can know;
+    ``limit`` how many of them may run at once, None if it has no limit of its own.
+    """
 
     total: int | None
+    limit: float | None = None
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from anabranch._work import check_callable, name_of
@@ -23,18 +23,25 @@ def check_name(where: str, name: object) -> str:
 def check_function(where: str, fn: object) -> None:
     """Raise ConfigurationError for what cannot be called with the data."""
     check_callable(where, fn)
-    assert callable(fn)
+    assert callable(fn), "it was checked just now"
+    keywords = ("context",) if takes_context(where, fn) else ()
+    says = "a branch is called as fn(data), or fn(data, context=...)"
+    check_arity(where, fn, says, keywords)
+
+
+def check_arity(
+    where: str, fn: Callable[..., Any], says: str, keywords: Iterable[str] = ()
+) -> None:
+    """Raise ConfigurationError unless ``fn`` takes one argument; ``says`` tells how it is called."""
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):  # some builtins have none
         return
-    keywords = {"context": None} if takes_context(where, fn) else {}
     try:
-        signature.bind(object(), **keywords)
+        signature.bind(object(), **dict.fromkeys(keywords))
     except TypeError as error:
         raise ConfigurationError(
-            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone ({error}); "
-            f"a branch is called as fn(data), or fn(data, context=...)"
+            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone ({error}); {says}"
         ) from None
 
 

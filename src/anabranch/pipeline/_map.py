@@ -16,6 +16,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
+from anabranch.pipeline._check import check_arity
 from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._parallel import (
@@ -53,6 +54,8 @@ class MapStep(Node[T, list[U]]):
                 f"Step.map_over {name!r}: items={items!r:.80} ({type(items).__name__}) is neither "
                 f"iterable nor callable; give items, a function of the input, or None for the input"
             )
+        if callable(items) and _kind_of(items) is None:
+            check_arity(f"Step.map_over {name!r}: items", items, "items is called as fn(input)")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_plan", plan)
         object.__setattr__(self, "_items", items)
@@ -76,7 +79,7 @@ class MapStep(Node[T, list[U]]):
             terms, frame, name, math.inf if total is None else total, keeps=keeps
         )
         mapping.scheduler = scheduler
-        frame.emit(StepStarted(started_at, frame.path + name, total))
+        frame.emit(StepStarted(started_at, frame.path + name, total, terms.limit_now()))
         broke: Exception | None = None
         try:
             with wider_io_lane(terms, frame.run.host, (self._plan,)) or nullcontext():

@@ -42,6 +42,12 @@ class Terms:
     timeout: float | None
     on_branch_failure: BranchFailureStrategy
 
+    def limit_now(self) -> float | None:
+        """Return the step's limit as a number; None for none."""
+        if isinstance(self.limit, Limiter):
+            return self.limit.total_tokens
+        return self.limit
+
 
 class ParallelStep(Node[T, dict[str, Any]]):
     """Run branches side by side; made by ``Step.parallel``."""
@@ -77,7 +83,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 feedback="it has no branches, so nothing ran; give it at least one",
             )
         if run.delivery is not None:
-            frame.emit(StepStarted(now, frame.path + name, len(branches)))
+            frame.emit(StepStarted(now, frame.path + name, len(branches), terms.limit_now()))
         try:
             wider = wider_io_lane(terms, run.host, self._plans)
             if wider is None:
