@@ -13,7 +13,8 @@ from anabranch._runtime import current, on_trio
 from anabranch._work import Outcome, Status
 from tests.leaks import new, tasks
 from tests.properties import _programs as p
-from tests.properties._interpreter import Actor, BoomError, Domain, Run, Trace, World, run_group
+from tests.properties._interpreter import run_group
+from tests.properties._model import Actor, BoomError, Domain, Run, Trace, World
 
 OFF_BEAT = 0.25 + 1 / 4096  # no time that is drawn falls on these, so all is quiet then
 LOOKS = 40

@@ -1,192 +1,18 @@
-"""Run a drawn program, and keep beside the scheduler's account of it one of our own.
-
-What is wrong is noted in ``World.faults``, not raised: an error in a branch is data.
-"""
+"""Run a drawn program: what each branch, block and feed does."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
 from typing import Any
 
-import attrs
-
 from anabranch._branch import ASYNC, Branch
-from anabranch._runtime import Runtime, on_trio
+from anabranch._runtime import on_trio
 from anabranch._scheduler import Scheduler
-from anabranch._work import Job, Outcome
+from anabranch._work import Job
 from anabranch.errors import SchedulerClosedError
 from tests.properties import _programs as p
-
-MARK: ContextVar[str] = ContextVar("mark", default="outside")
-
-
-class BoomError(Exception):
-    """The only error that a program raises."""
-
-
-@attrs.define(eq=False)
-class Domain:
-    """Know what may have cancelled whom: a scope, as the model sees it."""
-
-    world: World
-    parent: Domain | None = None
-    called: bool = False
-    apart: bool = False  # called by something else than what is around it
-    deadline: float = math.inf
-
-    def cancelled(self) -> bool:
-        struck = self.called or self.world.clock() >= self.deadline
-        return struck or (self.parent is not None and self.parent.cancelled())
-
-    def __attrs_post_init__(self) -> None:
-        self.world.domains.append(self)
-
-
-@attrs.define(eq=False)
-class Trace:
-    """Keep what one branch itself knows of its life; numbers are those of the world's events."""
-
-    key: str
-    spec: p.Spec
-    run: Run
-    domain: Domain
-    mark: str  # what the context variable was where the job was submitted
-    accepted: int
-    fed: bool = False
-    started: int | None = None
-    started_at: float = 0.0
-    ended: int | None = None
-    end: str = ""  # "returned", "raised", "cancelled", or "both" of the last two
-    error: BaseException | None = None
-    taken_off: bool = False  # the model cancelled it while it was queued
-    lent: Counter[Any] = attrs.field(factory=Counter)
-    lost: set[Any] = attrs.field(factory=set)  # lent, and maybe not taken back
-
-    @property
-    def queued(self) -> bool:
-        return self.started is None and not self.taken_off
-
-    def works_on(self, limiter: Any) -> bool:
-        """Tell whether it runs, and holds a token of ``limiter`` while it does."""
-        return (
-            limiter in self.run.limiters
-            and self.started is not None
-            and self.ended is None
-            and not self.lent[limiter]
-            and limiter not in self.lost
-        )
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        return -self.spec.priority, self.accepted
-
-
-@attrs.define(eq=False)
-class Actor:
-    """One task, as far as it acts for a branch or a block: where it stands, what it has set."""
-
-    world: World
-    domain: Domain
-    mark: str = "outside"
-    trace: Trace | None = None
-    run: Run | None = None  # whom it submits to and cancels in
-
-
-@attrs.define(eq=False)
-class Run:
-    """Keep what became of one group: one scheduler's life."""
-
-    group: p.Group
-    opener: Actor
-    domain: Domain
-    scheduler: Scheduler
-    up: Run | None = None
-    limiters: list[Any] = attrs.field(factory=list)
-    traces: dict[str, Trace] = attrs.field(factory=dict)
-    read: list[Outcome] = attrs.field(factory=list)
-    is_open: bool = False
-    in_block: bool = True
-    block_error: BaseException | None = None
-    raised: BaseException | None = None
-
-    @property
-    def takes_jobs(self) -> bool:
-        return not self.group.how.startswith("run")
-
-    async def read_all(self, pauses: tuple[float, ...] = ()) -> None:
-        """Read the outcomes there are; what was read is kept when this is cancelled."""
-        left = list(pauses)
-        async for outcome in self.scheduler.outcomes:
-            self.read.append(outcome)
-            if left:
-                await self.opener.world.runtime.sleep(left.pop())
-
-    def unread(self) -> int:
-        """Count the fed outcomes that nobody has read yet."""
-        return sum(t.fed and t.ended is not None for t in self.traces.values()) - sum(
-            self.traces[outcome.key].fed for outcome in self.read
-        )
-
-
-@attrs.define(eq=False)
-class World:
-    """Keep one program's life."""
-
-    program: p.Program
-    runtime: Runtime
-    clock: Callable[[], float]
-    nursery: Any
-    pool: list[Any]
-    count: Iterator[int] = attrs.field(factory=itertools.count)
-    runs: list[Run] = attrs.field(factory=list)
-    faults: list[str] = attrs.field(factory=list)
-    domains: list[Domain] = attrs.field(factory=list)
-    outside: Counter[Any] = attrs.field(factory=Counter)  # tokens that neighbours hold
-    host_swallowed: bool = False  # a block, which is the host's own code, swallowed a cancellation
-
-    def claim(self, holds: bool, says: str) -> None:
-        if not holds:
-            self.faults.append(f"at {self.clock():g} s: {says}")
-
-    def traces(self) -> Iterator[Trace]:
-        for run in self.runs:
-            yield from run.traces.values()
-
-    def accept(self, spec: p.Spec, run: Run, mark: str) -> Trace:
-        """Name a job, and count it as accepted."""
-        number = next(self.count)
-        key = f"{spec.letter}{number}"
-        domain = Domain(self, run.domain)
-        run.traces[key] = trace = Trace(key, spec, run, domain, mark, number)
-        return trace
-
-    def begin(self, trace: Trace) -> None:
-        """Note that a branch starts, and see whether it may."""
-        run = trace.run
-        self.claim(trace.started is None, f"{trace.key} starts twice")
-        self.claim(not trace.taken_off, f"{trace.key} starts, and was cancelled while queued")
-        self.claim(run.is_open, f"{trace.key} starts, and its scheduler's block was left")
-        waiting = [each.rank for each in run.traces.values() if each.queued]
-        self.claim(trace.rank <= min(waiting, default=trace.rank), f"{trace.key} is not the first")
-        trace.started, trace.started_at = next(self.count), self.clock()
-        if trace.spec.timeout is not None:
-            trace.domain.deadline = trace.started_at + trace.spec.timeout
-        for limiter in run.limiters:
-            total, borrowed = limiter.total_tokens, limiter.borrowed_tokens
-            self.claim(borrowed <= total, f"{trace.key} starts with {borrowed} of {total} borrowed")
-            working = sum(each.works_on(limiter) for each in self.traces())
-            working += self.outside[limiter]
-            self.claim(working <= total, f"{trace.key} starts as the {working}th of {total}")
-        self.claim(MARK.get() == trace.mark, f"{trace.key} starts in {MARK.get()}'s context")
-
-    def end(self, trace: Trace, how: str, error: BaseException | None = None) -> None:
-        """Note how a branch ended, as it saw that itself."""
-        trace.ended, trace.end, trace.error = next(self.count), how, error
+from tests.properties._feeding import feed_of
+from tests.properties._model import MARK, Actor, BoomError, Domain, Run, Trace, World
 
 
 async def run_branch(world: World, trace: Trace) -> str:
@@ -398,7 +224,7 @@ async def run_group(group: p.Group, actor: Actor) -> None:
     )
     run = Run(group, actor, Domain(world, actor.domain), scheduler, actor.run)
     world.runs.append(run)
-    loan = _lend(limits, actor)
+    loan = actor.lend(limits)
     try:
         await (_run_all(run) if bare else _run_block(run))
     except BaseException as error:
@@ -415,26 +241,6 @@ async def run_group(group: p.Group, actor: Actor) -> None:
                 await run.read_all()
 
 
-def _lend(limits: list[Any], actor: Actor) -> list[tuple[Trace, Any]]:
-    """Note which tokens the opener and its ancestors give back for as long as it waits."""
-    loan = []
-    for limiter in {each for each in limits if not isinstance(each, int)}:
-        trace = actor.trace
-        while trace is not None and limiter not in trace.run.limiters:
-            trace = trace.run.opener.trace
-        if trace is not None:
-            trace.lent[limiter] += 1
-            loan.append((trace, limiter))
-    return loan
-
-
-def opened(run: Run) -> None:
-    """Note that the scheduler is open."""
-    run.limiters = list(run.scheduler.ledger.limiters)
-    run.domain.deadline = run.scheduler.ledger.deadline
-    run.is_open = True
-
-
 async def _run_all(run: Run) -> None:
     world, actor = run.opener.world, run.opener
     specs = [spec for spec in run.group.jobs for _ in range(spec.copies)]
@@ -443,7 +249,7 @@ async def _run_all(run: Run) -> None:
 
     async def body(trace: Trace) -> str:
         if not run.is_open:
-            opened(run)
+            run.opened()
         return await run_branch(world, trace)
 
     branches = [
@@ -464,12 +270,12 @@ async def _run_block(run: Run) -> None:
     outer, above = actor.domain, actor.run
     try:
         async with run.scheduler as scheduler:
-            opened(run)
+            run.opened()
             actor.domain, actor.run = run.domain, run
             for spec in group.jobs:
                 submit(spec, run, actor)
             for feed in group.feeds:
-                scheduler.feed(_feed(feed, run, actor.mark))
+                scheduler.feed(feed_of(feed, run, actor.mark, job_of))
             try:
                 await _perform_all(group.block, actor)
                 if group.how == "dawdles":
@@ -485,36 +291,3 @@ async def _run_block(run: Run) -> None:
                 run.in_block = False
     finally:
         actor.domain, actor.run = outer, above
-
-
-def _feed(feed: p.Feed, run: Run, mark: str) -> Any:
-    world = run.opener.world
-
-    def next_job(spec: p.Spec) -> Job:
-        world.claim(MARK.get() == mark, f"a feed is pulled in {MARK.get()}'s context")
-        trace = world.accept(spec, run, mark)
-        trace.fed = True
-        return job_of(trace, world)
-
-    def end() -> None:
-        if feed.fails:
-            run.domain.called = run.domain.apart = True
-            raise BoomError("feed")
-
-    specs = [spec for spec in feed.jobs for _ in range(spec.copies)]
-
-    def plain() -> Iterator[Job]:
-        for spec in specs:
-            limit = min(limiter.total_tokens for limiter in run.limiters)
-            kept = run.unread() if run.in_block else 0
-            world.claim(kept < 2 * limit, f"pulled with {kept} unread at a limit of {limit}")
-            yield next_job(spec)
-        end()
-
-    async def paced() -> AsyncIterator[Job]:
-        for spec in specs:
-            await world.runtime.sleep(feed.pause or 0)
-            yield next_job(spec)
-        end()
-
-    return plain() if feed.pause is None else paced()
