@@ -29,7 +29,9 @@ class Dispatcher:
 
     def resume(self) -> None:
         """Start a hand for what is queued or fed, unless one is about to look."""
-        if not self._ledger.fresh:
+        if self._ledger.fresh:
+            self._ledger.room = True  # that one will see, when it suspends
+        else:
             self.grow(1)
 
     def grow(self, count: int) -> None:

@@ -89,7 +89,7 @@ class ThreadHand:
                 self._done = True
                 return False
             self.abandoned = True
-            self._lane.abandoned.add(self.branch.key)
+            self._lane.abandon(self, self.branch.key)
             return True
 
     def cancel(self, branch: Branch, reason: str) -> bool:
@@ -173,8 +173,7 @@ class ThreadHand:
             self._call_in_loop(self._home)
 
     def _home(self) -> None:
-        if self.branch is not None:
-            self._lane.abandoned.discard(self.branch.key)
+        self._lane.ended(self)
         for held in self._tokens:
             held.give_back()
 

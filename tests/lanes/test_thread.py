@@ -1,7 +1,11 @@
 """The io lane: how many threads a loop may have."""
 
-import anyio
+import threading
 
+import anyio
+import pytest
+
+from anabranch import ExecutionConfig, Pipeline, Step
 from anabranch._host import current_host
 from anabranch.lanes._thread import IO_LIMIT, io_lane
 
@@ -35,3 +39,20 @@ async def test_an_error_gives_the_limit_back():
         pass
     assert lane.limiter.total_tokens == 64
     await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.real_clock
+async def test_abandoned_threads_are_warned_of_when_half_the_lane_is_stuck(caplog):
+    release = threading.Event()
+    config = ExecutionConfig(io_limit=4)
+    step = Step.parallel({str(n): lambda _: release.wait(10) for n in range(2)}, timeout=0.1)
+    with caplog.at_level("WARNING", logger="anabranch"):
+        result = await Pipeline([step], execution_config=config).run(1)
+    words = [record.getMessage() for record in caplog.records if record.name == "anabranch"]
+    assert {branch.status for branch in result.step_history[0].branches.values()} == {"abandoned"}
+    assert words == ["2 of 4 threads of the io lane could not be stopped and still run: 0, 1"]
+    release.set()
+    lane = io_lane(current_host())
+    while lane.abandoned:
+        await anyio.sleep(0.01)
+    assert lane.limiter.borrowed_tokens == 0

@@ -136,7 +136,7 @@ async def _main(
             )
         finally:
             signals.cancels(lambda: None)
-            watch.abandoned = sorted(io_lane(host).abandoned)
+            watch.abandoned = io_lane(host).abandoned
     return result
 
 

@@ -6,6 +6,7 @@ from ending.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from anabranch._host import Host
 from anabranch._runtime import Runtime
 from anabranch.abc import Limiter
 
+log = logging.getLogger("anabranch")
+
 IO_LIMIT = 64
+SHOWN = 10  # abandoned branches that a warning names
 
 
 class IoLane:
@@ -25,10 +29,31 @@ class IoLane:
         self.limiter: Limiter = runtime.CapacityLimiter(IO_LIMIT)
         # The runtime's own limiter for threads must not get in the way: tokens are held here.
         self.unbounded: Limiter = runtime.CapacityLimiter(math.inf)
-        self.abandoned: set[str] = set()  # keys of branches whose threads could not be stopped
+        self._abandoned: dict[object, str] = {}  # threads that could not be stopped, their keys
         self._steps: Counter[int] = Counter()
         self._usual = 0  # how many pipelines run that want the usual limit, as most do
         self._pipelines: Counter[int] = Counter()  # the others, by what they want
+
+    @property
+    def abandoned(self) -> list[str]:
+        """List the keys of the branches whose threads could not be stopped and still run."""
+        return sorted(self._abandoned.values())
+
+    def abandon(self, thread: object, key: str) -> None:
+        """Count a thread that could not be stopped; it holds its place until it ends."""
+        self._abandoned[thread] = key
+        stuck, total = len(self._abandoned), self.limiter.total_tokens
+        if 2 * stuck >= total:
+            log.warning(
+                "%d of %g threads of the io lane could not be stopped and still run: %s",
+                stuck,
+                total,
+                ", ".join(self.abandoned[:SHOWN]),
+            )
+
+    def ended(self, thread: object) -> None:
+        """Forget an abandoned thread: it has ended after all."""
+        self._abandoned.pop(thread, None)
 
     @contextmanager
     def at_least(self, limit: int) -> Iterator[None]:

@@ -32,7 +32,7 @@ def check_function(where: str, fn: object) -> None:
 def check_arity(
     where: str, fn: Callable[..., Any], says: str, keywords: Iterable[str] = ()
 ) -> None:
-    """Raise ConfigurationError unless ``fn`` takes one argument; ``says`` tells how it is called."""
+    """Raise ConfigurationError unless ``fn`` takes one argument; ``says`` tells how it is used."""
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):  # some builtins have none
@@ -41,7 +41,8 @@ def check_arity(
         signature.bind(object(), **dict.fromkeys(keywords))
     except TypeError as error:
         raise ConfigurationError(
-            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone ({error}); {says}"
+            f"{where}: {name_of(fn)}{signature} cannot be called with the data alone "
+            f"({error}); {says}"
         ) from None
 
 

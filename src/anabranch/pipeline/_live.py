@@ -149,7 +149,7 @@ class LiveRun(Generic[Out]):
                     ended=ledger.read + len(ledger.ended),
                 )
             )
-        abandoned = tuple(sorted(io_lane(self._host).abandoned))
+        abandoned = tuple(io_lane(self._host).abandoned)
         return Snapshot(steps=tuple(steps), abandoned=abandoned)
 
     def opened(self, scheduler: Scheduler) -> None:
