@@ -22,7 +22,7 @@ _GLOB = st.sampled_from(["*", "a*", "b*", "?1", "**"])
 _PRIORITY = st.sampled_from([0, 0, 0, 1, 2, -1])
 _HOW = ["leaves", "leaves", "reads", "reads", "dawdles", "run_all", "run_bare"]
 _LETTER = st.sampled_from("ab")
-_LIMIT = st.integers(1, 5)
+_LIMIT = st.sampled_from([1, 1, 2, 2, 3, 4, 5])
 _COPIES = st.sampled_from([1, 1, 2, 4, 7])
 _YES = st.booleans()
 _TENTH = st.sampled_from([False] * 9 + [True])
@@ -31,7 +31,7 @@ _FEW = st.sampled_from([0, 1, 1, 1, 2, 3])
 _SIMPLE = ["sleep", "sleep", "checkpoints", "hold", "fail", "stubborn", "untidy", "mark"]
 _ACTS = ["cancel", "resize", "pause", "submit", "within"]
 _LEAF = st.sampled_from([*_SIMPLE, *_SIMPLE, *_ACTS])
-_TWIG = st.sampled_from([*_SIMPLE, *_ACTS, "nest", "nest", "nest", "children"])
+_TWIG = st.sampled_from([*_SIMPLE, *_ACTS, *["nest"] * 5, "children", "children"])
 _PLAIN = st.sampled_from([(), (p.Mark(),), (p.Fail(),), (p.Hold(MS),), (p.Hold(4 * MS), p.Fail())])
 
 
@@ -55,7 +55,7 @@ class _Here:
 @st.composite
 def programs(draw: Draw) -> p.Program:
     """Draw a program with its schedule."""
-    pool = tuple(draw(st.lists(_LIMIT, min_size=1, max_size=3)))
+    pool = tuple(draw(_LIMIT) for _ in range(draw(st.sampled_from([1, 1, 2, 3]))))
     which = st.integers(0, len(pool) - 1)
     here = _Here(draw, len(pool), [draw(st.sampled_from([4, 12, 30]))])
     moves = st.builds(p.Move, _AT, which, st.integers(0, 5))
