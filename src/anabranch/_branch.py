@@ -29,13 +29,12 @@ class Branch:
         "context",
         "ended_at",
         "error",
-        "fed",
+        "feed",
         "fn",
         "key",
         "kind",
         "kwargs",
         "on_cancel",
-        "owner",
         "priority",
         "queued_at",
         "reason",
@@ -58,7 +57,6 @@ class Branch:
         timeout: float | None = None,
         context: Context | None = None,
         on_cancel: str = "abandon",
-        owner: Any = None,
     ) -> None:
         self.key = key
         self.kind = kind
@@ -70,8 +68,7 @@ class Branch:
         self.timeout = timeout
         self.context = context
         self.on_cancel = on_cancel
-        self.owner = owner
-        self.fed = False
+        self.feed: Any = None  # who is to hear that its outcome was read, if it was fed
         self.started_at: float | None = None
         self.ended_at = queued_at
         self.status: Status | None = None

@@ -29,20 +29,22 @@ def must_make_way(ledger: Ledger, held: Held, now: float, *, proven: bool) -> bo
 def only_reader_is_behind(ledger: Ledger) -> bool:
     """Tell whether there would be something to pull if outcomes were read.
 
-    For one hand, and only where no one else could use its token meanwhile.
+    Only where no one else could use the hand's token meanwhile.
     """
-    if ledger.reader_is_behind is None or ledger.shared or ledger.reader is not None:
+    if ledger.reader_is_behind is None or ledger.shared:
         return False
     return ledger.reader_is_behind()
 
 
 async def wait_for_reader(ledger: Ledger) -> None:
     """Wait until outcomes are read: a new hand for each read would cost five times as much."""
-    ledger.reader = ledger.runtime.Event()
+    moved = ledger.runtime.Event()
+    ledger.behind = [*ledger.behind, moved]
     try:
-        await ledger.reader.wait()
+        await moved.wait()
     finally:
-        ledger.reader = None
+        if moved in ledger.behind:
+            ledger.behind.remove(moved)
 
 
 async def let_the_loop_go_round(ledger: Ledger, now: float) -> float:

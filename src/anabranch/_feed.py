@@ -79,7 +79,7 @@ class Feeds:
         while self._plain:
             elements, accept, context = self._plain[0]
             try:
-                return _fed(context.run(_next, elements, accept))
+                return context.run(_next, elements, accept)
             except StopIteration:
                 self._plain.popleft()
             except Exception as error:
@@ -102,7 +102,7 @@ class Feeds:
                 await token_is_free()
                 element = await anext(iterator)
                 if not self._over:
-                    push(_fed(accept(element)))
+                    push(accept(element))
         except StopAsyncIteration:
             pass
         except Exception as error:
@@ -128,8 +128,3 @@ class Feeds:
 
 def _next(elements: Iterator[Any], accept: Accept) -> Branch:
     return accept(next(elements))
-
-
-def _fed(branch: Branch) -> Branch:
-    branch.fed = True
-    return branch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import copy_context
 from typing import Any
@@ -20,7 +21,7 @@ class Intake:
 
     Args:
         fail: called with the reason when an iterable raised; everything is to be stopped.
-        wanted: tells whether whoever follows the run wants more pulled; None where nobody does.
+        reader: where outcomes are read, one by one; None where nobody reads them.
     """
 
     def __init__(
@@ -28,14 +29,14 @@ class Intake:
         ledger: Ledger,
         dispatcher: Dispatcher,
         fail: Callable[[str], None],
-        wanted: Callable[[float], bool] | None,
+        reader: Outcomes | None,
     ) -> None:
         self.feeds: Feeds | None = None  # made when it is first fed
-        self.outcomes: Outcomes | None = None  # where they are read one by one
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._fail = fail
-        self._wanted = wanted
+        self._reader = reader
+        self._unread = 0  # of what was fed: pulled, and its outcome not read
         self._keys: set[str] = set()  # of the branches that have not ended
         self._accepted = 0
         self._all_fed: Any = None  # an Event while somebody waits until nothing is fed
@@ -80,7 +81,7 @@ class Intake:
         if isinstance(elements, AsyncIterable):
             self.feeds.add_async()
             token_is_free = self._dispatcher.token_is_free
-            start_soon(self.feeds.run_async, elements, accept, token_is_free, self.push)
+            start_soon(self.feeds.run_async, elements, accept, token_is_free, self._push_fed)
         elif isinstance(elements, Iterable):
             self.feeds.add(elements, accept)
             self._dispatcher.resume()
@@ -100,26 +101,23 @@ class Intake:
         """Pull nothing more."""
         if self.feeds is not None:
             self.feeds.end()
-        if self._ledger.reader is not None:
-            self._ledger.reader.set()
+        self._ledger.reader_moved(math.inf)
 
     def nobody_reads(self) -> None:
         """Hear that outcomes are dropped from now on, so nobody slows the pulling down."""
-        if self.outcomes is not None:
-            self.outcomes.nobody_reads = True
+        if self._reader is not None:
+            self._reader.nobody_reads = True
         if self.feeds is not None:
             self.feeds.reader_moved()
-            if self._ledger.reader is not None:
-                self._ledger.reader.set()
+            self._ledger.reader_moved(math.inf)
             self._dispatcher.resume()
 
-    def more_wanted(self) -> None:
-        """Look again whether something may be pulled: outcomes have been read."""
+    def was_read(self) -> None:
+        """Hear that the outcome of something that was fed has been read: more may be pulled."""
+        self._unread -= 1
         if self.feeds:
             self.feeds.reader_moved()
-            if self._ledger.reader is not None:
-                self._ledger.reader.set()  # a hand waits for just this
-            elif not self._ledger.queue:
+            if not self._ledger.reader_moved() and not self._ledger.queue:
                 self._dispatcher.resume()
 
     def idle(self) -> bool:
@@ -130,9 +128,16 @@ class Intake:
     def branch_ended(self, branch: Branch) -> None:
         """Hear that a branch has ended: its key is free, and a reader may read it."""
         self._keys.discard(branch.key)
-        if self.outcomes is not None:
-            self.outcomes.fed_unread += branch.fed
-            self.outcomes.wake()
+        if self._reader is not None:
+            self._reader.wake()
+
+    def _push_fed(self, branch: Branch) -> None:
+        self._count(branch)
+        self.push(branch)
+
+    def _count(self, branch: Branch) -> None:
+        branch.feed = self
+        self._unread += 1
 
     def _pull(self) -> Branch | None:
         """Pull one branch from what is fed, for a hand with nothing queued."""
@@ -140,6 +145,7 @@ class Intake:
         branch = self.feeds.pull()
         if branch is not None:
             self._accepted += 1
+            self._count(branch)
             self._ledger.queued(branch)
         elif not self.feeds:
             self._ended()
@@ -150,17 +156,14 @@ class Intake:
         return self.feeds is not None and self.feeds.is_plain() and not self._may_pull()
 
     def _may_pull(self) -> bool:
-        limit = self._ledger.limit()
-        if self._wanted is not None:
-            return self._wanted(limit)
-        outcomes = self.outcomes
-        if outcomes is None or outcomes.nobody_reads:
+        """Tell whether fewer than two limits' worth are under way or unread."""
+        if self._reader is None or self._reader.nobody_reads:
             return True
-        return outcomes.fed_unread < max(1, 2 * limit)
+        return self._unread < max(1, 2 * self._ledger.limit())
 
     def _ended(self) -> None:
-        if self.outcomes is not None:
-            self.outcomes.wake()  # whoever waits may find that nothing will come
+        if self._reader is not None:
+            self._reader.wake()  # whoever waits may find that nothing will come
         if self._all_fed is not None:
             self._all_fed.set()
 

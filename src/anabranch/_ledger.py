@@ -28,6 +28,7 @@ SLICE_S = 0.001  # between two looks at who else waits, and the longest run with
 
 _NO_HANDS: set[Any] = set()  # nobody cancels single branches, so nobody looks for their hands
 _NO_TOTALS: list[float] = []
+_NO_EVENTS: list[Any] = []
 
 
 class Ledger:
@@ -51,7 +52,7 @@ class Ledger:
     pull: Callable[[], Branch | None] | None = None  # this and those behind it: the scheduler's
     grow: Callable[[int], None]
     reader_is_behind: Callable[[], bool] | None = None
-    reader: Any = None  # an Event while a hand waits until outcomes are read
+    behind: list[Any]  # an Event of each hand that waits until outcomes are read
     on_end: Callable[[Branch], None] | None = None
     dispatching: Any = None  # the dispatcher's scope, while it lives
     _stride = 1
@@ -84,6 +85,7 @@ class Ledger:
         self.queue = Queue()
         self.lock = threading.Lock()
         self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
+        self.behind = _NO_EVENTS
         self.hands: set[Any] = set() if leases else _NO_HANDS
         self.totals = [limiter.total_tokens for limiter in limiters] if limiters else _NO_TOTALS
 
@@ -102,6 +104,14 @@ class Ledger:
         self._stride = self._stride * 2 if ended == self._ended_before else 1
         self._ended_before = ended
         self.grow(self._stride)
+
+    def reader_moved(self, count: float = 1) -> bool:
+        """Wake up to ``count`` hands that wait for the reader; False when there were none."""
+        woken = 0
+        while self.behind and woken < count:
+            self.behind.pop().set()
+            woken += 1
+        return woken > 0
 
     def unpark(self) -> None:
         """End the dispatcher, if it waits for a token: there is nothing to start."""

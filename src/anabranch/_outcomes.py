@@ -22,12 +22,10 @@ class Ended(Protocol):
 class Outcomes:
     """Iterate over the outcomes of one scheduler; ends when nothing is queued, running or fed."""
 
-    def __init__(self, ledger: Ended, idle: Callable[[], bool], was_read: Callable[[], None]):
+    def __init__(self, ledger: Ended, idle: Callable[[], bool]) -> None:
         self._ledger = ledger
         self._idle = idle
-        self._was_read = was_read
         self._changed: Any = None  # an Event while somebody waits
-        self.fed_unread = 0
         self.nobody_reads = False  # the block is being left: outcomes are dropped
 
     def __aiter__(self) -> Outcomes:
@@ -46,9 +44,8 @@ class Outcomes:
         branch = ledger.ended.popleft()
         outcome = branch.outcome(ledger.read)
         ledger.read += 1
-        if branch.fed:
-            self.fed_unread -= 1
-            self._was_read()
+        if branch.feed is not None:
+            branch.feed.was_read()
         return outcome
 
     def wake(self) -> None:

@@ -70,7 +70,8 @@ class Live(Protocol):
     def opened(self, scheduler: Scheduler) -> None: ...
     def closed(self, scheduler: Scheduler) -> None: ...
     def ended(self, scheduler: Scheduler, branch: Branch) -> None: ...
-    def wanted(self, limit: float) -> bool: ...
+    @property
+    def outcomes(self) -> Outcomes: ...
 
 
 class Scheduler:
@@ -149,8 +150,7 @@ class Scheduler:
                 self._nursery.cancel_scope.deadline = ledger.deadline
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
         if self._reads:
-            intake = self._take_in()
-            intake.outcomes = self.outcomes = Outcomes(ledger, intake.idle, self.more_wanted)
+            self.outcomes = Outcomes(ledger, self._idle)
         self._state = "open"
         return self
 
@@ -189,6 +189,7 @@ class Scheduler:
         """The limiter whose tokens branches take; its ``total_tokens`` may be set at any time."""
         if not self.ledger.shared:
             self.ledger.shared = True  # from now on it may move, so a dispatcher waits in line
+            self.ledger.reader_moved(math.inf)  # and a hand that only waits keeps no token
             self._dispatcher.resume()
         return self.ledger.limiters[0]
 
@@ -220,10 +221,10 @@ class Scheduler:
         """Wait until nothing is left to be pulled: a slow reader may leave no hand meanwhile."""
         await self._take_in().all_fed()
 
-    def more_wanted(self) -> None:
-        """Look again whether something may be pulled: outcomes have been read."""
+    def nobody_reads(self) -> None:
+        """Drop outcomes from now on: nobody slows what is fed down any more."""
         if self._intake is not None and self._state != "closed":
-            self._intake.more_wanted()
+            self._intake.nobody_reads()
 
     def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
         """Cancel the branches that a glob or predicate over keys chooses; return how many.
@@ -273,10 +274,15 @@ class Scheduler:
                     break
                 await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
 
+    def _idle(self) -> bool:
+        return self._take_in().idle()
+
     def _take_in(self) -> Intake:
         if self._intake is None:
-            wanted = None if self._live is None else self._live.wanted
-            self._intake = Intake(self.ledger, self._dispatcher, self.stop, wanted)
+            reader = self.outcomes if self._reads else None
+            if self._live is not None:
+                reader = self._live.outcomes
+            self._intake = Intake(self.ledger, self._dispatcher, self.stop, reader)
         return self._intake
 
     def _check_open(self) -> None:

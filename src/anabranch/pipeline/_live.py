@@ -72,7 +72,7 @@ class LiveRun(Generic[Out]):
             raise SchedulerClosedError("this run was opened before; open another one")
         self._host = current_host()
         self._stream = _Stream(self._host.runtime)
-        self._outcomes = Outcomes(self._stream, self._has_ended, self._was_read)
+        self._outcomes = Outcomes(self._stream, self._has_ended)
         self._block = self._stream.runtime.open_nursery()
         self._nursery = await self._block.__aenter__()
         self._nursery.start_soon(self._work)
@@ -85,7 +85,8 @@ class LiveRun(Generic[Out]):
         traceback: TracebackType | None,
     ) -> bool:
         self.outcomes.nobody_reads = True
-        self._was_read()
+        for scheduler in list(self._schedulers):
+            scheduler.nobody_reads()
         runtime = self._host.runtime
         if error is not None and not is_cancelled(error, runtime):
             self._nursery.cancel_scope.cancel(reason=f"the block raised {error!r:.200}")
@@ -165,12 +166,7 @@ class LiveRun(Generic[Out]):
         if self.outcomes.nobody_reads:
             return
         self._stream.ended.append(branch)
-        self.outcomes.fed_unread += branch.fed
         self.outcomes.wake()
-
-    def wanted(self, limit: float) -> bool:
-        """Tell whether more may be pulled: at most two limits' worth may be unread."""
-        return self.outcomes.nobody_reads or self.outcomes.fed_unread < max(1, 2 * limit)
 
     async def _work(self) -> None:
         try:
@@ -183,10 +179,6 @@ class LiveRun(Generic[Out]):
 
     def _has_ended(self) -> bool:
         return self._stream.over
-
-    def _was_read(self) -> None:
-        for scheduler in list(self._schedulers):
-            scheduler.more_wanted()
 
 
 class _Stream:
