@@ -463,3 +463,14 @@ def test_every_refusal_is_of_one_family() -> None:
         ):
             assert issubclass(value, anabranch.AnabranchError)
     assert BranchFailureStrategy.PROPAGATE.value == "propagate"
+
+
+def test_branches_that_are_given_twice_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"branches are given twice.*give them once"):
+        Step.parallel({"a": echo}, branches={"b": echo})
+
+
+@each("make", [lambda: Job("k", echo, prio=3), lambda: open_scheduler(3, observr=print)])
+def test_an_unknown_keyword_of_the_engine_is_refused(make: Any) -> None:
+    with pytest.raises(UnknownOptionError, match=r"did you mean '(priority|observer)'"):
+        make()

@@ -23,6 +23,7 @@ from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._ledger import Ledger
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
+from anabranch._options import exact
 from anabranch._outcomes import Outcomes
 from anabranch._runtime import Runtime, check_home
 from anabranch._token import Held, holding, take_nowait
@@ -36,6 +37,7 @@ from anabranch.errors import (
 from anabranch.lanes._thread import io_lane
 
 
+@exact("open_scheduler")
 def open_scheduler(
     limit: float | Limiter, *, observer: Observer | None = None, recorder: None = None
 ) -> Scheduler:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from anabranch._options import exact_fields
 from anabranch.errors import ConfigurationError, not_built_yet
 
 LANES = ("auto", "inline", "io", "cpu")
@@ -179,6 +180,7 @@ def _check_on_cancel(job: Job, _: object, on_cancel: object) -> None:
     check_on_cancel(f"Job {job.key!r}", on_cancel)
 
 
+@exact_fields
 @attrs.frozen(eq=False)
 class Job:
     """Describe a call that a scheduler has not accepted yet.

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
+from anabranch._options import exact_fields
 from anabranch._work import check_limit
 from anabranch.abc import Limiter
 from anabranch.errors import ConfigurationError, not_built_yet
 from anabranch.lanes._thread import IO_LIMIT
-from anabranch.pipeline._options import exact_fields
 from anabranch.samplers._cores import cores
 
 DEFAULT_CEILING = 10

@@ -13,6 +13,7 @@ import attrs
 from anabranch import _runtime
 from anabranch._host import Host, current_host
 from anabranch._observers import Delivery
+from anabranch._options import exact, refuse_later
 from anabranch._runtime import check_home
 from anabranch._scheduler import Live
 from anabranch._work import check_seconds, name_of
@@ -24,7 +25,6 @@ from anabranch.pipeline._config import ExecutionConfig
 from anabranch.pipeline._context import check_context
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
-from anabranch.pipeline._options import exact, refuse_later
 from anabranch.pipeline._result import PipelineResult, StepResult, made
 from anabranch.pipeline._step import Part, as_node
 from anabranch.pipeline._typed import PipelineOptions

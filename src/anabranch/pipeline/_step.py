@@ -6,6 +6,8 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
+from anabranch._nursery import is_cancelled
+from anabranch._options import exact, refuse_later
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
 from anabranch.abc import Lane, Limiter
@@ -15,7 +17,6 @@ from anabranch.pipeline._check import check_function, check_name, takes_context
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
-from anabranch.pipeline._options import exact, refuse_later
 from anabranch.pipeline._parallel import ParallelStep, terms_of
 from anabranch.pipeline._plan import Plan, result_of
 from anabranch.pipeline._result import StepResult
@@ -259,10 +260,13 @@ class Step(Node[In, Out]):
                 await _run_here(branch, frame)
             else:
                 await Scheduler([], reads=False, leases=False, host=run.host).run_all([branch])
-        finally:
-            result = result_of(plan, name, branch, f"step {name}")
-            if branch.status is Status.CANCELLED and not frame.path:
-                run.interrupted.append(result)
+        except BaseException as error:
+            if (
+                is_cancelled(error, run.host.runtime) and not frame.path
+            ):  # else it is in the result of the step around it
+                run.interrupted.append(result_of(plan, name, branch, f"step {name}"))
+            raise
+        result = result_of(plan, name, branch, f"step {name}")
         if run.delivery is not None:
             frame.emit(StepFinished(branch.ended_at, path, str(result.status)))
         return result
@@ -303,6 +307,10 @@ def _spelled(name: object, branches: object) -> tuple[str | None, object]:
     """Tell the name of a parallel step from its branches: both may come first."""
     if branches is None and isinstance(name, Mapping):
         return None, name
+    if isinstance(name, Mapping):
+        raise ConfigurationError(
+            "Step.parallel: branches are given twice, first and as branches=; give them once"
+        )
     if branches is None:
         raise ConfigurationError(
             f"Step.parallel: no branches (got name={name!r}); give a mapping of key to branch"
