@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import attrs
 
 from anabranch._branch import Branch
-from anabranch._nursery import is_cancelled
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
@@ -91,9 +90,7 @@ class MapStep(Node[T, list[U]]):
         except Exception as raised:  # the iterable's own: branches never raise
             broke = raised
         except BaseException as error:
-            if (
-                is_cancelled(error, frame.run.host.runtime) and not frame.path
-            ):  # else it is in the result of the step around it
+            if frame.shows_step_stopped_by(error):
                 why = scheduler.ledger.why_cancelled()
                 frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
             raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 import attrs
 
 from anabranch._host import Host
+from anabranch._nursery import is_cancelled
 from anabranch._observers import Delivery
 from anabranch._scheduler import Live
 from anabranch.abc import Limiter
@@ -45,6 +46,13 @@ class Frame:
     path: str  # of the branch that the step runs in, with a trailing slash; empty at the top
     limiters: tuple[Limiter, ...]  # of the pipelines around it, outermost first
     last: bool = False  # nothing follows it in the whole run
+
+    def shows_step_stopped_by(self, error: BaseException) -> bool:
+        """Tell whether a step that was cancelled by ``error`` is to be shown by its pipeline.
+
+        A nested one is in the result of the step around it.
+        """
+        return not self.path and is_cancelled(error, self.run.host.runtime)
 
     def emit(self, event: Event) -> None:
         """Tell the observer, if there is one."""

@@ -12,7 +12,6 @@ import attrs
 from anabranch._branch import THREAD, Branch
 from anabranch._host import Host
 from anabranch._ledger import Ledger
-from anabranch._nursery import is_cancelled
 from anabranch._runtime import check_home
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_seconds
@@ -93,9 +92,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 with wider:
                     await scheduler.run_all(branches)
         except BaseException as error:
-            if (
-                is_cancelled(error, run.host.runtime) and not frame.path
-            ):  # else it is in the result of the step around it
+            if frame.shows_step_stopped_by(error):
                 why = scheduler.ledger.why_cancelled()
                 run.interrupted.append(self._result(name, branches, scheduler.ledger, now, why))
             raise

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
-from anabranch._nursery import is_cancelled
 from anabranch._options import exact, refuse_later
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
@@ -261,9 +260,7 @@ class Step(Node[In, Out]):
             else:
                 await Scheduler([], reads=False, leases=False, host=run.host).run_all([branch])
         except BaseException as error:
-            if (
-                is_cancelled(error, run.host.runtime) and not frame.path
-            ):  # else it is in the result of the step around it
+            if frame.shows_step_stopped_by(error):
                 run.interrupted.append(result_of(plan, name, branch, f"step {name}"))
             raise
         result = result_of(plan, name, branch, f"step {name}")
