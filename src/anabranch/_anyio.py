@@ -15,8 +15,11 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
-from anyio import CancelScope, CapacityLimiter, Event, WouldBlock, current_effective_deadline, sleep
-from anyio import create_task_group as open_nursery
+from anyio import CapacityLimiter, Event, WouldBlock, current_effective_deadline, sleep
+
+# Only here can a scope be kept from taking back another task's cancellation (see CancelScope).
+from anyio._backends._asyncio import CancelScope as _AnyioScope
+from anyio._backends._asyncio import TaskGroup as _AnyioGroup
 
 # The thread-local that anyio.from_thread reads; anyio has no public way to say
 # "this thread, which I started myself, belongs to that loop" (tests/test_anyio.py watches it).
@@ -39,6 +42,47 @@ __all__ = [
     "sleep_forever",
     "to_thread",
 ]
+
+
+class CancelScope(_AnyioScope):
+    """Take back, when it is left, only those cancellations of its task that it has made.
+
+    anyio 4.16 hands the count of a scope's cancellations on to the scope around it, also where
+    that belongs to another task, as in nested task groups. It then takes that many cancellations
+    of the other task back, and a ``Task.cancel`` from outside is swallowed:
+    tests/test_anyio.py shows it with anyio alone.
+    """
+
+    __slots__ = ("_counted", "_delivers")
+
+    def __init__(self, deadline: float = math.inf, shield: bool = False) -> None:
+        self._counted = 0
+        self._delivers = False
+        super().__init__(deadline, shield)
+
+    @property
+    def _pending_uncancellations(self) -> int:
+        return self._counted
+
+    @_pending_uncancellations.setter
+    def _pending_uncancellations(self, count: int) -> None:
+        ours = self._delivers or asyncio.current_task() is self._host_task
+        if ours or count < self._counted:
+            self._counted = count
+
+    def _deliver_cancellation(self, origin: _AnyioScope) -> bool:
+        before, self._delivers = self._delivers, origin is self
+        try:
+            return super()._deliver_cancellation(origin)
+        finally:
+            self._delivers = before
+
+
+def open_nursery() -> _AnyioGroup:
+    """Open a task group whose scope is one of ours."""
+    group = _AnyioGroup()
+    group.cancel_scope = CancelScope()
+    return group
 
 
 async def sleep_forever() -> None:
@@ -116,18 +160,23 @@ def native_cancels() -> int:
     return 0 if task is None else task.cancelling()
 
 
-def absorb_native_cancel() -> bool:
-    """Take back a ``Task.cancel()`` that hit this task alone; False when a scope is behind it.
+def own_cancel(before: int | None) -> str:
+    """Say why a branch ended with a CancelledError that is its own affair; empty if it is not.
 
-    A hand's task is in a nursery of ours, so nobody but the branch itself can know it;
+    ``before`` is how often the task was cancelled before, if it is somebody else's task.
+    A hand's own task is in a nursery of ours, so nobody but the branch itself can know it;
     whoever cancels it natively means that branch, not the nursery.
     """
     task = asyncio.current_task()
     if task is None or current_effective_deadline() == -math.inf:
-        return False
-    while task.uncancel():
-        pass
-    return True
+        return ""
+    if before is not None and task.cancelling() > before:
+        return ""
+    if before is None and task.cancelling():
+        while task.uncancel():
+            pass
+        return "its own task was cancelled"
+    return "it raised CancelledError, and nobody had cancelled it"
 
 
 async def _run_sync(
@@ -149,10 +198,11 @@ async def _run_sync(
 
     def call() -> T:
         threadlocals.current_token = token
+        threadlocals.current_cancel_scope = scope
         try:
             return fn(*args)
         finally:
-            del threadlocals.current_token
+            del threadlocals.current_token, threadlocals.current_cancel_scope
 
     def deliver(result: Any) -> None:
         try:
@@ -168,10 +218,26 @@ async def _run_sync(
         except BaseException as error:
             future.set_exception(error)
 
-    start_thread_soon(call, deliver)
-    with CancelScope(shield=not abandon_on_cancel):
-        await future
+    with CancelScope(shield=not abandon_on_cancel) as scope:
+        start_thread_soon(call, deliver)
+        if abandon_on_cancel:
+            await future
+        else:
+            await _to_the_end(future)
     return future.result()
+
+
+async def _to_the_end(future: asyncio.Future[Any]) -> None:
+    """Wait for ``future`` whatever happens: a shield does not hold against ``Task.cancel``."""
+    cancelled: BaseException | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # seen, whatever it is: the cancellation comes first
+        raise cancelled
 
 
 lowlevel = SimpleNamespace(

@@ -80,7 +80,7 @@ class Branch:
     def queued_s(self) -> float:
         """Seconds from acceptance to the start, or to the end of a branch never started."""
         until = self.ended_at if self.started_at is None else self.started_at
-        return until - self.queued_at
+        return max(0.0, until - self.queued_at)  # a hand pulls a branch after its look at the clock
 
     @property
     def ran_s(self) -> float:

@@ -24,7 +24,7 @@ from anabranch._courtesy import (
 )
 from anabranch._knot import take
 from anabranch._ledger import SLICE_S, Ledger
-from anabranch._runtime import absorb_native_cancel
+from anabranch._runtime import for_thread, own_cancel
 from anabranch._thread_hand import ThreadHand
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Status
@@ -81,7 +81,7 @@ class Hand:
         """Work until there is nothing left to do, then give the tokens back."""
         ledger = self.ledger
         try:
-            while await (self._lease() if self._leases else self._work()):
+            while await (self._lease() if self._leases else self._unleased()):
                 await self._pass_on_cancel()
         except BaseException as error:
             if self.branch is None:
@@ -159,9 +159,8 @@ class Hand:
         except Exception as error:  # what the scope left of a group after it took its own
             left = error
         except ledger.runtime.Cancelled:
-            if self._guest or self.branch is None or not absorb_native_cancel():
+            if not self._is_own_cancel():
                 raise
-            self.branch.reason = "its own task was cancelled"
         if self.branch is not None:
             self._record(self.branch, left)
         elif left is not None:
@@ -171,6 +170,25 @@ class Hand:
             self._succeed = True
             return False
         return again
+
+    async def _unleased(self) -> bool:
+        """Work without a scope; True when the branch came to an end that may concern others."""
+        try:
+            return await self._work()
+        except self.ledger.runtime.Cancelled:
+            branch = self.branch
+            if branch is None or not self._is_own_cancel():
+                raise
+            self._record(branch, None)
+            return True
+
+    def _is_own_cancel(self) -> bool:
+        """Tell whether a cancellation that came up concerns the branch alone; note its reason."""
+        if self.branch is None:
+            return False
+        reason = own_cancel(self._cancels if self._guest else None)
+        self.branch.reason = self.branch.reason or reason
+        return bool(reason)
 
     async def _work(self) -> bool:
         """Run branches; True when the scope is used up, False when the hand should end."""
@@ -288,7 +306,9 @@ class Hand:
         thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._origin, lane)
         try:
             await runtime.to_thread.run_sync(
-                thread.run, abandon_on_cancel=branch.on_cancel == "abandon", limiter=lane.unbounded
+                for_thread(thread.run),
+                abandon_on_cancel=branch.on_cancel == "abandon",
+                limiter=lane.unbounded,
             )
         except BaseException:  # a cancellation, or an exit which the function raised
             thread.abandon()

@@ -53,6 +53,7 @@ class Ledger:
     grow: Callable[[int], None]
     reader_is_behind: Callable[[], bool] | None = None
     behind: list[Any]  # an Event of each hand that waits until outcomes are read
+    why_outside: Callable[[], str] = staticmethod(lambda: "outer")  # for cancels from there
     on_end: Callable[[Branch], None] | None = None
     dispatching: Any = None  # the dispatcher's scope, while it lives
     _stride = 1
@@ -172,7 +173,7 @@ class Ledger:
             return self.stopped
         if self.clock() >= self.deadline:
             return f"deadline: {self.timeout:g} s (timeout=)"
-        return "outer"
+        return self.why_outside()
 
     def limit(self) -> float:
         """Return how many branches may run at once, now."""

@@ -7,6 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 
+import anyio.lowlevel
+
+# anyio has no public way to say that a thread belongs to a loop.
+from anyio._core._eventloop import threadlocals
+
 from anabranch.errors import ConfigurationError, HostLoopError
 
 _HOMES = {"trio": "trio", "anyio._backends._trio": "trio", "anyio._backends._asyncio": "asyncio"}
@@ -101,13 +106,34 @@ def native_counter() -> Callable[[], int]:
     return _anyio.native_cancels
 
 
-def absorb_native_cancel() -> bool:
-    """Take back a native cancellation of the current task that no scope stands behind.
+def own_cancel(before: int | None) -> str:
+    """Say why a branch ended with a cancellation that is its own affair; empty if it is not.
 
-    Only asyncio has such a thing (``Task.cancel``); True when there was one.
+    Only asyncio has such a thing: a CancelledError is an exception like others there.
+    ``before`` counts the native cancellations of a task that is not the branch's alone.
     """
     if on_trio():
-        return False
+        return ""
     from anabranch import _anyio
 
-    return _anyio.absorb_native_cancel()
+    return _anyio.own_cancel(before)
+
+
+def for_thread(fn: Callable[[], None]) -> Callable[[], None]:
+    """Wrap ``fn`` so that ``anyio.from_thread`` works in the thread that calls it.
+
+    So a plain function may call back into the loop without knowing which one it is.
+    The seam's own threads can; trio's know trio's words only.
+    """
+    if not on_trio():
+        return fn
+    token = anyio.lowlevel.current_token()
+
+    def call() -> None:
+        threadlocals.current_token = token
+        try:
+            fn()
+        finally:
+            del threadlocals.current_token
+
+    return call

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -96,7 +96,9 @@ class Scheduler:
         live: Live | None = None,
         keeps: bool = True,
         host: Host | None = None,
+        why_outside: Callable[[], str] | None = None,
     ) -> None:
+        self._why_outside = why_outside  # what to say of a cancellation from outside
         self._host = host  # of the running loop, if the caller knows it
         self._live = live
         self._keeps = keeps  # whether ended branches are kept, or only counted
@@ -132,6 +134,8 @@ class Scheduler:
         )
         if loan is not None and held is not None:
             ledger.block = open_block(loan, held)
+        if self._why_outside is not None:
+            ledger.why_outside = self._why_outside
         ledger.shared = len(private) < len(limiters)
         if self._reads or self._live is not None:
             ledger.on_end = self._ended
@@ -336,7 +340,7 @@ class Scheduler:
         ledger = self.ledger
         if ledger.loop is not None:
             ledger.settle()
-        ledger.cut_off = self._nursery.cancel_scope.cancelled_caught
+        ledger.cut_off = self._nursery.cancel_scope.cancel_called
         if ledger.queue or self._intake is not None:
             ledger.cut_off = ledger.cut_off or bool(ledger.queue)
             self._record_queued(ledger.why_cancelled())

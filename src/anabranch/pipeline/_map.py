@@ -90,9 +90,9 @@ class MapStep(Node[T, list[U]]):
         except Exception as raised:  # the iterable's own: branches never raise
             broke = raised
         except BaseException as error:
-            if frame.shows_step_stopped_by(error):
+            if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
-                frame.run.interrupted.append(mapping.result(name, terms, started_at, why))
+                frame.keep(mapping.result(name, terms, started_at, why))
             raise
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
         result = mapping.result(name, terms, started_at, why, broke)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
@@ -34,7 +35,15 @@ class Run:
     clock: Callable[[], float]
     delivery: Delivery | None
     live: Live | None
-    interrupted: list[StepResult[Any]] = attrs.field(factory=list)
+    timeout: float | None = None  # of the whole run
+    deadline: float = math.inf
+    stopped: dict[str, StepResult[Any]] = attrs.field(factory=dict)  # by the path of their branch
+
+    def why_cancelled(self) -> str:
+        """Say what cancels a step that nothing of its own has stopped."""
+        if self.clock() >= self.deadline:
+            return f"deadline: {self.timeout:g} s (timeout= of the pipeline)"
+        return "outer"
 
 
 @attrs.define(eq=False)
@@ -47,12 +56,13 @@ class Frame:
     limiters: tuple[Limiter, ...]  # of the pipelines around it, outermost first
     last: bool = False  # nothing follows it in the whole run
 
-    def shows_step_stopped_by(self, error: BaseException) -> bool:
-        """Tell whether a step that was cancelled by ``error`` is to be shown by its pipeline.
+    def is_cancelled_by(self, error: BaseException) -> bool:
+        """Tell whether ``error`` is a cancellation, so that what the step was is to be kept."""
+        return is_cancelled(error, self.run.host.runtime)
 
-        A nested one is in the result of the step around it.
-        """
-        return not self.path and is_cancelled(error, self.run.host.runtime)
+    def keep(self, result: StepResult[Any]) -> None:
+        """Keep the result of a step that was cancelled, for whoever shows it: what is around it."""
+        self.run.stopped[self.path] = result
 
     def emit(self, event: Event) -> None:
         """Tell the observer, if there is one."""

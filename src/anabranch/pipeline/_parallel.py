@@ -92,9 +92,9 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 with wider:
                     await scheduler.run_all(branches)
         except BaseException as error:
-            if frame.shows_step_stopped_by(error):
+            if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
-                run.interrupted.append(self._result(name, branches, scheduler.ledger, now, why))
+                frame.keep(self._result(name, branches, scheduler.ledger, now, why))
             raise
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""
@@ -189,6 +189,7 @@ def scheduler_of(terms: Terms, frame: Frame, name: str, count: float, **more: An
         leases=live is not None,
         live=live,
         host=frame.run.host,
+        why_outside=frame.run.why_cancelled,
         **more,
     )
 
@@ -210,7 +211,8 @@ def verdict_of(terms: Terms, good: int, total: int, why: str) -> tuple[bool, Sta
     """
     words = f"{good} of {total} branches succeeded"
     if why:
-        status = Status.TIMED_OUT if why.startswith("deadline") else Status.CANCELLED
+        own = why.startswith("deadline") and why.endswith("(timeout=)")  # not the pipeline's
+        status = Status.TIMED_OUT if own else Status.CANCELLED
         return False, status, f"{words}; {why}"
     if good == total or (good and terms.on_branch_failure is BranchFailureStrategy.IGNORE):
         return True, Status.SUCCEEDED, words

@@ -230,7 +230,8 @@ class Pipeline(Node[In, Out]):
             if timeout is None:
                 await self._walk(data, frame, history)
             else:
-                with host.runtime.CancelScope(deadline=started_at + timeout) as scope:
+                run.timeout, run.deadline = timeout, started_at + timeout
+                with host.runtime.CancelScope(deadline=run.deadline) as scope:
                     await self._walk(data, frame, history)
                 if scope.cancelled_caught:
                     reason = f"deadline: {timeout:g} s (timeout= of the pipeline)"
@@ -239,7 +240,7 @@ class Pipeline(Node[In, Out]):
             if delivery is not None:
                 delivery.close()
         if reason:
-            history += [_stopped(step, reason) for step in run.interrupted[-1:]]
+            history += [_stopped(step, reason) for step in _kept(run)]
         return self._result(history, context, clock() - started_at, reason)
 
     async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
@@ -312,6 +313,11 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
     if not steps:
         raise ConfigurationError(f"{where}: it has no steps; give it at least one")
     return tuple(steps)
+
+
+def _kept(run: Run) -> list[StepResult[Any]]:
+    """Return the step that was stopped, if one was."""
+    return [result for path, result in run.stopped.items() if not path]
 
 
 def _stopped(step: StepResult[Any], reason: str) -> StepResult[Any]:

@@ -140,6 +140,9 @@ class Branches(Mapping[str, StepResult[Any]]):
     def __len__(self) -> int:
         return len(self._branches)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # the plans hold functions, which may not be picklable
+
     def __repr__(self) -> str:
         return f"<{len(self)} branches: {', '.join(list(self._keys)[:SHOWN])}>"
 
@@ -159,6 +162,10 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         "attempts": 0 if branch.started_at is None else 1,
     }
     if inner is not None:
+        if status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
+            shared |= {"status": inner.status, "reason": inner.reason}
+        else:
+            shared["feedback"] = feedback_of(branch)
         return attrs.evolve(inner, **shared)
     return StepResult(
         output=branch.value if status is Status.SUCCEEDED else None,
@@ -206,8 +213,11 @@ def noted(error: BaseException | None, what: str) -> BaseException | None:
 
 
 def _inner(branch: Branch) -> StepResult[Any] | None:
-    """Return the result of the nested step that the branch was; None if it was cut off."""
+    """Return the result of the nested step that the branch was; None if it never began."""
     if isinstance(branch.error, NestedStepError):
         return branch.error.result
     result: StepResult[Any] | None = branch.value
+    if result is None and branch.status is not Status.SUCCEEDED:
+        frame: Frame = branch.args[2]
+        result = frame.run.stopped.get(f"{branch.key}/")
     return result

@@ -7,8 +7,7 @@ no objects that nobody asked for.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -19,7 +18,26 @@ from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFail
 Out = TypeVar("Out")
 R = TypeVar("R")
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+
+class _Empty(Mapping[str, Any]):
+    """Have no entries; shared by all results, so it must not change, and it can be pickled."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+_NONE: Mapping[str, Any] = _Empty()
 SHOWN = 10  # branches that a repr names; the rest is counted
 
 

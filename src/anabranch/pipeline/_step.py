@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Unpack, overlo
 
 from anabranch._branch import ASYNC, Branch, call_in
 from anabranch._options import exact, refuse_later
+from anabranch._runtime import own_cancel
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
 from anabranch.abc import Lane, Limiter
@@ -258,10 +259,13 @@ class Step(Node[In, Out]):
             if branch.kind == ASYNC and branch.timeout is None:
                 await _run_here(branch, frame)
             else:
-                await Scheduler([], reads=False, leases=False, host=run.host).run_all([branch])
+                scheduler = Scheduler(
+                    [], reads=False, leases=False, host=run.host, why_outside=run.why_cancelled
+                )
+                await scheduler.run_all([branch])
         except BaseException as error:
-            if frame.shows_step_stopped_by(error):
-                run.interrupted.append(result_of(plan, name, branch, f"step {name}"))
+            if frame.is_cancelled_by(error):
+                frame.keep(result_of(plan, name, branch, f"step {name}"))
             raise
         result = result_of(plan, name, branch, f"step {name}")
         if run.delivery is not None:
@@ -285,19 +289,24 @@ class Step(Node[In, Out]):
 
 async def _run_here(branch: Branch, frame: Frame) -> None:
     """Call an async function in the pipeline's own task: nothing runs beside it."""
-    clock = frame.run.clock
-    branch.started_at = clock()
+    host = frame.run.host
+    before = host.native_cancels()
+    branch.started_at = host.clock()
     try:
         branch.value = await branch.fn(*branch.args, **branch.kwargs)
+        branch.status = Status.SUCCEEDED
     except Exception as error:
         branch.error = error
         branch.status = Status.FAILED
-    else:
-        branch.status = Status.SUCCEEDED
+    except BaseException as error:
+        branch.status = Status.CANCELLED
+        is_cancel = isinstance(error, host.runtime.Cancelled)
+        branch.reason = own_cancel(before) if is_cancel else ""
+        if not branch.reason:  # from outside, so it goes on
+            branch.reason = frame.run.why_cancelled()
+            raise
     finally:
-        branch.ended_at = clock()
-        if branch.status is None:  # stopped from outside
-            branch.status, branch.reason = Status.CANCELLED, "outer"
+        branch.ended_at = host.clock()
 
 
 def _spelled(name: object, branches: object) -> tuple[str | None, object]:
