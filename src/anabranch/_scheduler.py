@@ -36,6 +36,8 @@ from anabranch.errors import (
 )
 from anabranch.lanes._thread import io_lane
 
+EVENTS_AT_ONCE = 500  # that jobs are queued, before the loop goes round
+
 
 @exact("open_scheduler")
 def open_scheduler(
@@ -269,8 +271,10 @@ class Scheduler:
         async with self:
             ledger = self.ledger
             ledger.queue.push_all(branches)
-            for branch in branches if ledger.delivery is not None else ():
+            for number, branch in enumerate(branches if ledger.delivery is not None else (), 1):
                 ledger.queued(branch)
+                if not number % EVENTS_AT_ONCE:
+                    await ledger.runtime.lowlevel.checkpoint()
             while True:
                 held = Held(ledger.limiters, ledger.parent)
                 if not take_nowait(ledger.limiters, ledger.runtime, held):

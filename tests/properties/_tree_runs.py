@@ -100,7 +100,7 @@ class _Trip:
             await (self._follow() if world.tree.live else self._wait())
         except BaseException as error:
             self.raised = error
-            ours = isinstance(error, world.runtime.Cancelled) and self._was_cancelled()
+            ours = _is_cancel(error, world.runtime.Cancelled) and self._was_cancelled()
             world.claim(ours, f"it raised {error!r}")
             self._check_ended()
             raise
@@ -166,6 +166,12 @@ class _Trip:
         if not self.world.over:
             told = run.cancel(cut.glob, reason="drawn")
             self.world.claim(told >= 0, f"cancel({cut.glob!r}) says {told}")
+
+
+def _is_cancel(error: BaseException, cancelled: type[BaseException]) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # trio's own nurseries raise such
+        return all(_is_cancel(each, cancelled) for each in error.exceptions)
+    return isinstance(error, cancelled)
 
 
 def _times_out(tree: t.Tree) -> bool:

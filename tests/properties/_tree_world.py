@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -113,6 +114,7 @@ class World:
     places: list[Place] = attrs.field(factory=list)
     lives: list[Life] = attrs.field(factory=list)
     active: dict[Life, None] = attrs.field(factory=dict)
+    lent: Counter[Any] = attrs.field(factory=Counter)  # by limit and branch
     cancelled_at: float | None = None
     serial_swallowed: bool = False  # a step that is no branch kept a cancellation to itself
     over: bool = False
@@ -144,7 +146,15 @@ class World:
         up.children.append(place)
         if place.is_branch:
             self._branch_starts(up, f"branch {path}")
+        self._lend(place, 1)
         return place
+
+    def _lend(self, place: Place, count: int) -> None:
+        """Note that a step's limits are lent to it by the branch that holds them, if one does."""
+        if not place.is_line:
+            for key, branch, _ in _tokens(place):
+                if key in place.keys:
+                    self.lent[key, branch] += count
 
     def _set_limits(self, place: Place) -> None:
         spec, keys = place.spec, place.keys
@@ -166,6 +176,8 @@ class World:
         if place.is_branch:
             assert place.up is not None
             place.up.running -= 1
+        if place.result is not None:  # else what it was lent need not come back
+            self._lend(place, -1)
         self.claim(not self._runs_in(place), f"{place.path} ended, and something runs in it")
 
     def _runs_in(self, place: Place) -> bool:
@@ -217,6 +229,8 @@ class World:
         totals: dict[Any, float] = {}
         for each in self.active:
             for key, branch, total in _tokens(each):
+                if self.lent[key, branch]:
+                    continue
                 holders.setdefault(key, set()).add(branch)
                 totals[key] = total
         for key, branches in holders.items():
@@ -230,11 +244,12 @@ class World:
             self.claim(len(branches) <= total, says)
 
 
-def _tokens(life: Life) -> Iterator[tuple[Any, Child, float]]:
+def _tokens(child: Child) -> Iterator[tuple[Any, Child, float]]:
     """Go through the tokens that a call runs with: of each limit, the nearest branch's."""
     seen = set()
-    branch: Child = life
-    for place in life.place.upwards():
+    branch: Child = child
+    above = child.place if isinstance(child, Life) else child.up
+    for place in above.upwards() if above is not None else ():
         if not place.is_line:
             for key, total in place.keys.items():
                 if key not in seen:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
@@ -27,6 +28,7 @@ from anabranch.pipeline._result import StepResult, made
 T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 
 UNBOUNDED_IS_FINE_TO = 64
+SLICE = 2048  # branches that are made, or folded, before the loop goes round: about a millisecond
 
 
 class UnboundedWarning(UserWarning):
@@ -73,8 +75,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
         terms, run = self._terms, frame.run
         scheduler = scheduler_of(terms, frame, name, len(self._plans))
         now = run.clock()
-        args = (data,)
-        branches = [plan.branch(plan.key, args, frame, now) for plan in self._plans]
+        plans, args = self._plans, (data,)
+        branches = [plan.branch(plan.key, args, frame, now) for plan in plans[:SLICE]]
+        for start in range(SLICE, len(plans), SLICE):
+            await run.host.runtime.lowlevel.checkpoint()
+            more = plans[start : start + SLICE]
+            branches += [plan.branch(plan.key, args, frame, now) for plan in more]
         if not branches:
             return StepResult(
                 name=name,
@@ -94,34 +100,48 @@ class ParallelStep(Node[T, dict[str, Any]]):
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
-                frame.keep(self._result(name, branches, scheduler.ledger, now, why))
+                fold = self._fold(name, branches, scheduler.ledger, now, why)
+                frame.keep(_folded(fold))
             raise
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""
-        result = self._result(name, branches, ledger, now, why)
+        fold = self._fold(name, branches, ledger, now, why)
+        large = len(branches) > SLICE
+        result = await _folded_in_slices(fold, run.host) if large else _folded(fold)
         if run.delivery is not None:
             frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
         return result
 
-    def _result(
+    def _fold(
         self, name: str, branches: list[Branch], ledger: Ledger, started_at: float, why: str
-    ) -> StepResult[Any]:
-        """Fold how the branches ended; ``why`` says what stopped the step, if something did."""
+    ) -> Iterator[StepResult[Any] | None]:
+        """Fold how the branches ended, a slice at a time; the last thing that comes is the result.
+
+        ``why`` says what stopped the step, if something did.
+        """
         results = Branches(self._by_key, branches, self._by_key, "branch", name)
         output: dict[str, Any] = {}
         good = 0
-        for plan, branch in zip(self._plans, branches, strict=True):
-            if branch.status is Status.SUCCEEDED:
-                good += 1
-                output[plan.key] = branch.value.output if plan.nested else branch.value
-            else:
-                output[plan.key] = results[plan.key]
-        order: tuple[str, ...] = ()
+        for start in range(0, len(branches), SLICE):
+            if start:
+                yield None
+            slices = self._plans[start : start + SLICE], branches[start : start + SLICE]
+            for plan, branch in zip(*slices, strict=True):
+                if branch.status is Status.SUCCEEDED:
+                    good += 1
+                    output[plan.key] = branch.value.output if plan.nested else branch.value
+                else:
+                    output[plan.key] = results[plan.key]
+        order: list[str] = []
         if self._terms.tracks_completion:
             path = len(branches[0].key) - len(self._plans[0].key)
-            order = tuple([branch.key[path:] if path else branch.key for branch in ledger.ended])
+            ended = iter(ledger.ended)
+            while some := [branch.key[path:] for branch in islice(ended, SLICE)]:
+                order += some
+                if len(some) == SLICE:
+                    yield None
         success, status, words = verdict_of(self._terms, good, len(branches), why)
-        return made(
+        yield made(
             StepResult,
             name=name,
             output=output,
@@ -132,8 +152,22 @@ class ParallelStep(Node[T, dict[str, Any]]):
             error=None if success else group_of(name, results),
             latency_s=ledger.clock() - started_at,
             branches=results,
-            completion_order=order,
+            completion_order=tuple(order),
         )
+
+
+def _folded(fold: Iterator[StepResult[Any] | None]) -> StepResult[Any]:
+    """Return what a fold comes to."""
+    return next(result for result in fold if result is not None)
+
+
+async def _folded_in_slices(fold: Iterator[StepResult[Any] | None], host: Host) -> StepResult[Any]:
+    """Return what a fold comes to, and let the loop go round between two slices."""
+    for result in fold:
+        if result is not None:
+            return result
+        await host.runtime.lowlevel.checkpoint()
+    raise AssertionError("a fold ends with its result")
 
 
 def terms_of(
