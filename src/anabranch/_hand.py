@@ -81,8 +81,17 @@ class Hand:
         """Work until there is nothing left to do, then give the tokens back."""
         ledger = self.ledger
         try:
-            while await (self._lease() if self._leases else self._unleased()):
-                await self._pass_on_cancel()
+            again = True
+            while again:
+                try:
+                    again = await (self._lease() if self._leases else self._work())
+                except ledger.runtime.Cancelled:
+                    branch = self.branch
+                    if branch is None or not self._is_own_cancel():
+                        raise
+                    self._record(branch, None)
+                if again:
+                    await self._pass_on_cancel()
         except BaseException as error:
             if self.branch is None:
                 raise
@@ -170,17 +179,6 @@ class Hand:
             self._succeed = True
             return False
         return again
-
-    async def _unleased(self) -> bool:
-        """Work without a scope; True when the branch came to an end that may concern others."""
-        try:
-            return await self._work()
-        except self.ledger.runtime.Cancelled:
-            branch = self.branch
-            if branch is None or not self._is_own_cancel():
-                raise
-            self._record(branch, None)
-            return True
 
     def _is_own_cancel(self) -> bool:
         """Tell whether a cancellation that came up concerns the branch alone; note its reason."""

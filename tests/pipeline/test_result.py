@@ -1,6 +1,8 @@
 """See that results are values: they compare, show themselves, and turn into plain data."""
 
+import copy
 import json
+import pickle
 import time
 import traceback
 from typing import Any
@@ -233,3 +235,38 @@ async def test_a_group_of_50_000_errors_is_shown_capped_and_soon() -> None:
     assert len(str(result.step_history[0])) < 2_000
     assert len(text) < 100_000
     assert time.process_time() - start < 10
+
+
+async def test_a_result_can_be_pickled_and_copied() -> None:
+    async def fails(data: int) -> None:
+        raise ValueError(data)
+
+    step = Step.parallel({"a": fails, "b": Step.parallel({"c": fails})})
+    result = await Pipeline([step]).run(1)
+    for twin in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert twin.step_history[0].branches["b"].branches["c"].status == "failed"
+
+
+async def test_a_nested_step_that_is_stopped_keeps_what_its_branches_were() -> None:
+    async def quick(data: int) -> int:
+        return data
+
+    async def slow(data: int) -> None:
+        await anyio.sleep(9)
+
+    inner = Step.parallel({"quick": quick, "slow": slow})
+    result = await Pipeline([Step.parallel({"in": inner}, timeout=1)]).run(1)
+    found = result.step_history[0].branches["in"]
+    assert found.status == "cancelled"
+    assert found.branches["quick"].success
+    assert found.branches["slow"].status == "cancelled"
+
+
+async def test_a_nested_steps_own_timeout_is_its_own() -> None:
+    async def slow(data: int) -> None:
+        await anyio.sleep(9)
+
+    inner = Step.parallel({"slow": slow}, timeout=1)
+    result = await Pipeline([Step.parallel({"in": inner})]).run(1)
+    found = result.step_history[0].branches["in"]
+    assert (found.status, found.reason) == ("timed_out", "deadline: 1 s (timeout=)")

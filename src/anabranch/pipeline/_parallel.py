@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, TypeVar
@@ -100,48 +100,82 @@ class ParallelStep(Node[T, dict[str, Any]]):
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
-                fold = self._fold(name, branches, scheduler.ledger, now, why)
-                frame.keep(_folded(fold))
+                frame.keep(self._result(name, branches, scheduler.ledger, now, why))
             raise
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""
-        fold = self._fold(name, branches, ledger, now, why)
-        large = len(branches) > SLICE
-        result = await _folded_in_slices(fold, run.host) if large else _folded(fold)
+        if len(branches) > SLICE:
+            result = await self._result_in_slices(name, branches, ledger, now, why)
+        else:
+            result = self._result(name, branches, ledger, now, why)
         if run.delivery is not None:
             frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
         return result
 
-    def _fold(
+    def _result(
         self, name: str, branches: list[Branch], ledger: Ledger, started_at: float, why: str
-    ) -> Iterator[StepResult[Any] | None]:
-        """Fold how the branches ended, a slice at a time; the last thing that comes is the result.
-
-        ``why`` says what stopped the step, if something did.
-        """
+    ) -> StepResult[Any]:
+        """Fold how the branches ended; ``why`` says what stopped the step, if something did."""
         results = Branches(self._by_key, branches, self._by_key, "branch", name)
         output: dict[str, Any] = {}
+        good = self._fold(self._plans, branches, results, output)
+        keys = self._keys_of(ledger.ended, branches)
+        return self._made(name, results, output, good, keys, ledger.clock() - started_at, why)
+
+    async def _result_in_slices(
+        self, name: str, branches: list[Branch], ledger: Ledger, started_at: float, why: str
+    ) -> StepResult[Any]:
+        """Fold like ``_result``, and let the loop go round between two slices."""
+        checkpoint = ledger.runtime.lowlevel.checkpoint
+        results = Branches(self._by_key, branches, self._by_key, "branch", name)
+        output: dict[str, Any] = {}
+        keys: list[str] = []
         good = 0
+        ended = iter(ledger.ended)
         for start in range(0, len(branches), SLICE):
-            if start:
-                yield None
-            slices = self._plans[start : start + SLICE], branches[start : start + SLICE]
-            for plan, branch in zip(*slices, strict=True):
-                if branch.status is Status.SUCCEEDED:
-                    good += 1
-                    output[plan.key] = branch.value.output if plan.nested else branch.value
-                else:
-                    output[plan.key] = results[plan.key]
-        order: list[str] = []
-        if self._terms.tracks_completion:
-            path = len(branches[0].key) - len(self._plans[0].key)
-            ended = iter(ledger.ended)
-            while some := [branch.key[path:] for branch in islice(ended, SLICE)]:
-                order += some
-                if len(some) == SLICE:
-                    yield None
-        success, status, words = verdict_of(self._terms, good, len(branches), why)
-        yield made(
+            await checkpoint()
+            some = slice(start, start + SLICE)
+            good += self._fold(self._plans[some], branches[some], results, output)
+            keys += self._keys_of(islice(ended, SLICE), branches)
+        seconds = ledger.clock() - started_at
+        return self._made(name, results, output, good, keys, seconds, why)
+
+    def _fold(
+        self,
+        plans: tuple[Plan, ...],
+        branches: list[Branch],
+        results: Branches,
+        output: dict[str, Any],
+    ) -> int:
+        """Put what branches hand on into ``output``; return how many succeeded."""
+        good = 0
+        for plan, branch in zip(plans, branches, strict=True):
+            if branch.status is Status.SUCCEEDED:
+                good += 1
+                output[plan.key] = branch.value.output if plan.nested else branch.value
+            else:
+                output[plan.key] = results[plan.key]
+        return good
+
+    def _keys_of(self, ended: Iterable[Branch], branches: list[Branch]) -> list[str]:
+        """List the keys of branches that ended, if anybody is to know their order."""
+        if not self._terms.tracks_completion:
+            return []
+        path = len(branches[0].key) - len(self._plans[0].key)
+        return [branch.key[path:] if path else branch.key for branch in ended]
+
+    def _made(
+        self,
+        name: str,
+        results: Branches,
+        output: dict[str, Any],
+        good: int,
+        keys: list[str],
+        seconds: float,
+        why: str,
+    ) -> StepResult[Any]:
+        success, status, words = verdict_of(self._terms, good, len(results), why)
+        return made(
             StepResult,
             name=name,
             output=output,
@@ -150,24 +184,10 @@ class ParallelStep(Node[T, dict[str, Any]]):
             feedback=words,
             reason=why,
             error=None if success else group_of(name, results),
-            latency_s=ledger.clock() - started_at,
+            latency_s=seconds,
             branches=results,
-            completion_order=tuple(order),
+            completion_order=tuple(keys),
         )
-
-
-def _folded(fold: Iterator[StepResult[Any] | None]) -> StepResult[Any]:
-    """Return what a fold comes to."""
-    return next(result for result in fold if result is not None)
-
-
-async def _folded_in_slices(fold: Iterator[StepResult[Any] | None], host: Host) -> StepResult[Any]:
-    """Return what a fold comes to, and let the loop go round between two slices."""
-    for result in fold:
-        if result is not None:
-            return result
-        await host.runtime.lowlevel.checkpoint()
-    raise AssertionError("a fold ends with its result")
 
 
 def terms_of(
