@@ -12,6 +12,7 @@ import pytest
 
 import anabranch
 from anabranch import (
+    AnabranchError,
     BranchFailureStrategy,
     ConcurrencyConfig,
     ConfigurationError,
@@ -474,3 +475,26 @@ def test_branches_that_are_given_twice_are_refused() -> None:
 def test_an_unknown_keyword_of_the_engine_is_refused(make: Any) -> None:
     with pytest.raises(UnknownOptionError, match=r"did you mean '(priority|observer)'"):
         make()
+
+
+async def an_async_observer(event: Any) -> None:
+    """Stand for one that would never be awaited."""
+
+
+def test_an_async_observer_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"is async.*give a plain function"):
+        open_scheduler(1, observer=an_async_observer)
+    with pytest.raises(ConfigurationError, match=r"is async.*give a plain function"):
+        Pipeline([echo]).run_sync(1, observer=an_async_observer)
+
+
+def test_the_state_of_a_run_that_was_not_started_is_refused() -> None:
+    with pytest.raises(AnabranchError, match="was not started yet"):
+        Pipeline([echo]).open(1).snapshot()
+
+
+@pytest.mark.real_clock
+async def test_a_job_from_another_thread_is_refused() -> None:
+    async with open_scheduler(1) as scheduler:
+        with pytest.raises(HostLoopError, match=r"from_thread\.run_sync"):
+            await anyio.to_thread.run_sync(scheduler.submit, Job("k", echo))

@@ -12,13 +12,25 @@ import logging
 import threading
 from collections import deque
 
+from anabranch._work import is_async
 from anabranch.abc import Observer
+from anabranch.errors import ConfigurationError
 from anabranch.events import Event, EventsMissed
 
 log = logging.getLogger("anabranch")
 
 CAPACITY = 65_536
 CATCH_UP_S = 0.1
+
+
+def check_observer(where: str, observer: object) -> None:
+    """Raise ConfigurationError for what cannot hear of events."""
+    if observer is None or (callable(observer) and not is_async(observer)):
+        return
+    what = "is async, and is called in a thread" if callable(observer) else "is not callable"
+    raise ConfigurationError(
+        f"{where}: observer={observer!r} {what}; give a plain function of one event"
+    )
 
 
 class Delivery:

@@ -22,15 +22,15 @@ from anabranch._intake import Intake
 from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._ledger import Ledger
 from anabranch._nursery import Alone, is_cancelled, leave
-from anabranch._observers import Delivery
+from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact
 from anabranch._outcomes import Outcomes
-from anabranch._runtime import Runtime, check_home
+from anabranch._runtime import Runtime, check_home, loop_runs_here
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
 from anabranch.errors import (
-    ConfigurationError,
+    HostLoopError,
     SchedulerClosedError,
     not_built_yet,
 )
@@ -58,10 +58,7 @@ def open_scheduler(
     """
     if recorder is not None:
         raise not_built_yet("open_scheduler", "recorder", recorder)
-    if observer is not None and not callable(observer):
-        raise ConfigurationError(
-            f"open_scheduler: observer={observer!r} is not callable; give a function of one event"
-        )
+    check_observer("open_scheduler", observer)
     if not isinstance(limit, Limiter) and limit != math.inf:
         check_limit("open_scheduler", "limit", limit)
     delivery = Delivery(observer) if observer is not None else None
@@ -303,6 +300,11 @@ class Scheduler:
             if self._state == "new":
                 why = "its block was not entered yet"
             raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")
+        if not loop_runs_here():
+            raise HostLoopError(
+                "a job was handed in from a thread where the scheduler's loop does not run; "
+                "call it there: anyio.from_thread.run_sync(scheduler.submit, job)"
+            )
 
     def _ended(self, branch: Branch) -> None:
         """Tell whoever reads or follows that a branch has ended; only count it if asked to."""

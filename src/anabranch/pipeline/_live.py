@@ -137,6 +137,8 @@ class LiveRun(Generic[Out]):
 
     def snapshot(self) -> Snapshot:
         """Tell the state of the run now."""
+        if self._outcomes is None:
+            raise AnabranchError("the run was not started yet; write: async with pipeline.open()")
         steps = []
         for scheduler in self._schedulers:
             ledger = scheduler.ledger

@@ -12,7 +12,7 @@ import attrs
 
 from anabranch import _runtime
 from anabranch._host import Host, current_host
-from anabranch._observers import Delivery
+from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact, refuse_later
 from anabranch._runtime import check_home
 from anabranch._scheduler import Live
@@ -296,10 +296,7 @@ class Pipeline(Node[In, Out]):
                 f"{where}: limiter={limiter!r} ({type(limiter).__name__}) is no limiter; give a "
                 f"CapacityLimiter of the host's loop, or a number as max_parallel_steps="
             )
-        if observer is not None and not callable(observer):
-            raise ConfigurationError(
-                f"{where}: observer={observer!r} is not callable; give a function of one event"
-            )
+        check_observer(where, observer)
 
 
 def _parts(where: str, steps: object) -> tuple[Any, ...]:
