@@ -162,6 +162,7 @@ class Intake:
         return self._unread < max(1, 2 * self._ledger.limit())
 
     def _ended(self) -> None:
+        self._ledger.reader_moved(math.inf)  # hands that wait for it have nothing to come
         if self._reader is not None:
             self._reader.wake()  # whoever waits may find that nothing will come
         if self._all_fed is not None:

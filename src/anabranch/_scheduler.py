@@ -167,7 +167,7 @@ class Scheduler:
     ) -> bool:
         self._state = "leaving"
         intake = self._intake
-        if intake is not None:
+        if intake is not None and self._reads:  # else the reader is the run's, and reads on
             intake.nobody_reads()
         if is_cancelled(error, self._runtime):
             self.ledger.stopped = self.ledger.why_cancelled()
