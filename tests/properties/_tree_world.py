@@ -35,7 +35,7 @@ class Said:
     life: Life | None = attrs.field(default=None, eq=False)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Life:
     """Keep what one call of a leaf's function knows of itself."""
 
@@ -51,7 +51,7 @@ class Life:
         return self.ended or 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Place:
     """Keep one run of a node with steps in it; the root is one too."""
 
@@ -101,7 +101,7 @@ class Place:
 Child: TypeAlias = Life | Place
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class World:
     """Keep the life of one tree; what is wrong is noted, not raised: errors are data there."""
 
