@@ -215,7 +215,7 @@ async def test_a_task_that_outlives_its_branch_lends_nothing(all_home):
 async def test_outside_of_every_branch_nothing_is_lent():
     limiter = anyio.CapacityLimiter(1)
     loan = Loan([limiter], current_host().runtime)
-    await loan.take_back(Block(loan))
+    await loan.take_back(Block())
     assert limiter.borrowed_tokens == 0
     assert holding.get() is None
 

@@ -22,7 +22,7 @@ from anabranch._courtesy import (
     only_reader_is_behind,
     wait_for_reader,
 )
-from anabranch._knot import take
+from anabranch._knot import look_again, take
 from anabranch._ledger import SLICE_S, Ledger
 from anabranch._runtime import for_thread, own_cancel
 from anabranch._thread_hand import ThreadHand
@@ -108,6 +108,8 @@ class Hand:
                 ledger.block.helds.discard(self.held)
             if self._thread is None:  # else the abandoned thread holds them until it ends
                 self.held.give_back()
+            if ledger.block is not None:
+                look_again(ledger.block)
             ledger.room = True
             if self._succeed:
                 ledger.grow(1)

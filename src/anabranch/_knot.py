@@ -7,9 +7,10 @@ A branch that opens a scheduler on a limiter of which it holds a token lends tha
 for as long as it waits: a limiter of 1 suffices for any depth of nesting.
 Other tokens it keeps, for it has not ended. So two branches may hold what the other's children
 need: limiters that are nested in one order here and in another order there.
-Before anybody waits, it is seen whether every holder waits for the waiter, however indirectly;
-then one of them lends its token too. Its limiter has one branch more then that has begun,
-and none more that runs.
+Before anybody waits, and whenever somebody who was not waiting ends, it is seen whether every
+holder waits for the waiter, however indirectly; then one of them lets its token go.
+Whatever goes on inside that branch later takes the token back first, together with its own:
+so more branches may have begun than a limit says, but never do more run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 from anabranch._runtime import Runtime
-from anabranch._token import Held, holding, take_nowait
+from anabranch._token import Held, Wanted, holding, take_wanted, wanted
 from anabranch.abc import Limiter
 
 PAUSE_S = 0.0002
@@ -30,10 +31,9 @@ _turns = count()
 class Block:
     """Stand for one scheduler, in the eyes of the branch that opened it and waits for it."""
 
-    __slots__ = ("helds", "loan", "waiting")
+    __slots__ = ("helds", "waiting")
 
-    def __init__(self, loan: Loan) -> None:
-        self.loan = loan
+    def __init__(self) -> None:
         self.helds: set[Held] = set()  # of its hands
         self.waiting: set[Held] = set()  # of who waits for tokens to become its hand
 
@@ -43,48 +43,70 @@ async def take(
 ) -> None:
     """Wait until one token of each limiter is there, and take them for ``held``.
 
+    With them comes back what its branch and those above it have let go.
     ``block`` is what it is taken for, if a branch waits for that.
 
     Several who wait like this could hand each other's tokens round for ever, each finding that
     the other limiter's is just elsewhere. So all begin with the same limiter, and who has failed
     with each of them leaves the queues for a while, which differs from one to the next.
     """
-    limiters = sorted(limiters, key=id)
-    first, pause = 0, PAUSE_S * (1 + next(_turns) % 8)
-    while True:
-        held.waits_for = limiters[first]
-        if block is None:
-            await limiters[first].acquire_on_behalf_of(held)
-        else:
+    turn, pause = 0, PAUSE_S * (1 + next(_turns) % 8)
+    try:
+        if block is not None:
             block.waiting.add(held)
-            try:
-                _undo_knot(limiters[first])
-                await limiters[first].acquire_on_behalf_of(held)
-            finally:
-                block.waiting.discard(held)
-        rest = [limiter for limiter in limiters if limiter is not limiters[first]]
-        if take_nowait(rest, runtime, held):
-            return
-        limiters[first].release_on_behalf_of(held)
-        first = (first + 1) % len(limiters)
-        if not first:
-            await runtime.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+        while pairs := sorted(wanted(limiters, held), key=_by_limiter):
+            count = len(pairs)
+            first = pairs[turn % count]
+            held.waits_for = first[1]
+            if await _stand_in_line(*first, runtime):
+                pairs = wanted(limiters, held)
+                if first not in pairs:  # somebody else's business by now
+                    first[1].release_on_behalf_of(first[0])
+                    continue
+                pairs.remove(first)
+                if take_wanted(pairs, runtime):
+                    first[0].arrived(first[1])
+                    return
+                first[1].release_on_behalf_of(first[0])
+            turn += 1
+            if not turn % count:
+                await runtime.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+    finally:
+        if block is not None:
+            block.waiting.discard(held)
+
+
+async def _stand_in_line(held: Held, limiter: Limiter, runtime: Runtime) -> bool:
+    """Wait for one token; False when somebody else did so on behalf of the same, and is done."""
+    _undo_knot(limiter)
+    if held.coming is not None:
+        await held.coming.wait()
+        return False
+    held.coming = runtime.Event()
+    try:
+        await limiter.acquire_on_behalf_of(held)
+    finally:
+        held.coming.set()
+        held.coming = None
+    return True
+
+
+def _by_limiter(pair: Wanted) -> int:
+    return id(pair[1])
 
 
 class Loan:
     """Lend what the calling branch holds of ``limiters``, until ``take_back``."""
 
-    __slots__ = ("_lent", "_runtime")
+    __slots__ = ("_head", "_lent", "_runtime")
 
     def __init__(self, limiters: Sequence[Limiter], runtime: Runtime) -> None:
         self._runtime = runtime
         self._lent: list[tuple[Held, Limiter]] = []
-        chain = holding.get()
-        if chain is None:
-            return
+        self._head = holding.get()
         for limiter in limiters:
-            held: Held | None = chain
+            held = self._head
             # A task that outlived its branch still sees what that held, and may not lend it.
             while held is not None and (held.closed or limiter not in held.limiters):
                 held = held.parent
@@ -92,62 +114,31 @@ class Loan:
                 held.lend(limiter)
                 self._lent.append((held, limiter))
 
-    def lend(self, held: Held, limiter: Limiter) -> None:
-        """Lend one token more."""
-        held.lend(limiter)
-        self._lent.append((held, limiter))
-
     async def take_back(self, block: Block) -> None:
-        """Wait for the tokens that were lent.
+        """Wait for what was lent, and for all else that the branch misses.
 
         A cancellation meanwhile leaves them missing; the hand of the branch then ends after it.
         """
-        while self._lent:  # more may be lent while it waits
-            for held, limiters in self._owed().items():
-                await _fetch(held, limiters, self._runtime, block)
+        self._end()
+        if self._head is not None and self._head.lacks():
+            await take((), self._runtime, self._head, block)
 
     def take_back_nowait(self) -> None:
         """Take back what is free now: a block that is left by an exception cannot wait."""
-        for held, limiters in self._owed().items():
-            for limiter in limiters:
-                free = held.coming is None and held.misses(limiter)
-                if free and take_nowait([limiter], self._runtime, held):
-                    held.arrived(limiter)
+        self._end()
+        if self._head is not None:
+            for pair in wanted((), self._head):
+                take_wanted([pair], self._runtime)
 
-    def _owed(self) -> dict[Held, list[Limiter]]:
-        """End every loan; return what must come back, for whom."""
-        owed: dict[Held, list[Limiter]] = {}
+    def _end(self) -> None:
         for held, limiter in self._lent:
-            if held.reclaim(limiter):
-                owed.setdefault(held, []).append(limiter)
+            held.reclaim(limiter)
         self._lent = []
-        return owed
 
 
-async def _fetch(held: Held, limiters: Sequence[Limiter], runtime: Runtime, block: Block) -> None:
-    """Take back what ``held`` misses of ``limiters``; one block at a time does so for a branch."""
-    while wanted := [limiter for limiter in limiters if held.misses(limiter)]:
-        if held.coming is not None:
-            block.waiting.add(held)
-            try:
-                await held.coming.wait()
-            finally:
-                block.waiting.discard(held)
-            continue
-        held.coming = runtime.Event()
-        try:
-            if not take_nowait(wanted, runtime, held):
-                await take(wanted, runtime, held, block)
-            for limiter in wanted:
-                held.arrived(limiter)
-        finally:
-            held.coming.set()
-            held.coming = None
-
-
-def open_block(loan: Loan, head: Held) -> Block:
+def open_block(head: Held) -> Block:
     """Note that the branch whose tokens ``head`` is has opened something below itself."""
-    block = Block(loan)
+    block = Block()
     for held in _of_branch(head):
         held.blocks |= {block}
     return block
@@ -167,24 +158,43 @@ def _of_branch(head: Held) -> Iterable[Held]:
         held = held.parent if held.inside else None
 
 
+def look_again(block: Block) -> None:
+    """Undo what is knotted below ``block`` now that one of its hands has ended."""
+    if not _block_moves(block, set()):
+        _undo_below(block)
+
+
+def _undo_below(block: Block) -> None:
+    for waiter in list(block.waiting):
+        if waiter.waits_for is not None:
+            _undo_knot(waiter.waits_for)
+    for held in list(block.helds):
+        for inner in held.blocks:
+            _undo_below(inner)
+
+
 def _undo_knot(limiter: Limiter) -> None:
-    """Have one holder of ``limiter`` lend its token, if all of them wait for whoever waits here."""
+    """Have holders of ``limiter`` let go if all of them wait for whoever waits here."""
+    while _is_stuck(limiter, set()):
+        holder = limiter.statistics().borrowers[0]
+        assert isinstance(holder, Held), "only ours are known to wait"
+        holder.let_go(limiter)
+
+
+def _is_stuck(limiter: Limiter, seen: set[Held]) -> bool:
+    """Tell whether no token is free, and no holder will ever give one back."""
     if limiter.borrowed_tokens < limiter.total_tokens:
-        return
+        return False
     borrowers = limiter.statistics().borrowers
-    seen: set[Held] = set()
-    if not borrowers or any(_moves(borrower, seen) for borrower in borrowers):
-        return
-    for borrower in borrowers:
-        for block in borrower.blocks:
-            block.loan.lend(borrower, limiter)
-            return
+    return bool(borrowers) and not any(_moves(each, limiter, seen) for each in borrowers)
 
 
-def _moves(borrower: object, seen: set[Held]) -> bool:
+def _moves(borrower: object, limiter: Limiter, seen: set[Held]) -> bool:
     """Tell whether something goes on that may end in ``borrower`` giving its token back."""
     if not isinstance(borrower, Held):
         return True  # not ours: nobody can know
+    if limiter in borrower.missing:
+        return True  # it has been given its token, and who waited on its behalf is about to wake
     if borrower in seen:
         return False
     seen.add(borrower)
@@ -194,16 +204,14 @@ def _moves(borrower: object, seen: set[Held]) -> bool:
 def _block_moves(block: Block, seen: set[Held]) -> bool:
     if not block.helds and not block.waiting:
         return True  # it is just being opened, or left
-    if any(_moves(held, seen) for held in block.helds):
-        return True
-    for waiter in block.waiting:
-        limiter = waiter.waits_for
-        assert limiter is not None, "who waits, waits for something"
-        borrowers = limiter.statistics().borrowers
-        if limiter.borrowed_tokens < limiter.total_tokens or not borrowers:
+    for held in block.helds:
+        if not held.blocks:
             return True
-        if waiter in borrowers:
-            return True  # it has been given its token, and is about to wake
-        if any(_moves(borrower, seen) for borrower in borrowers):
-            return True
-    return False
+        if held not in seen:
+            seen.add(held)
+            if any(_block_moves(inner, seen) for inner in held.blocks):
+                return True
+    return any(
+        waiter.waits_for is None or not _is_stuck(waiter.waits_for, seen)
+        for waiter in block.waiting
+    )

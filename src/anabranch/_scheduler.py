@@ -79,6 +79,7 @@ class Scheduler:
     """Own branches: queue them, run them under limiters, collect how they ended."""
 
     _alone = False  # one branch, so the calling task is the only hand
+    _loan: Loan  # where a branch opened it
     _intake: Intake | None = None  # a step that has its branches needs none
     _state = "new"
 
@@ -120,7 +121,8 @@ class Scheduler:
             limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
         # Children's tokens come from here: what the calling branch holds of them is lent.
         held = holding.get()
-        loan = Loan(_lendable(limiters, host), runtime) if held is not None else None
+        if held is not None:
+            self._loan = Loan(_lendable(limiters, host), runtime)
         self.ledger = ledger = Ledger(
             host,
             limiters,
@@ -131,8 +133,8 @@ class Scheduler:
             timeout=self._timeout,
             leases=self._leases,
         )
-        if loan is not None and held is not None:
-            ledger.block = open_block(loan, held)
+        if held is not None:
+            ledger.block = open_block(held)
         if self._why_outside is not None:
             ledger.why_outside = self._why_outside
         ledger.shared = len(private) < len(limiters)
@@ -335,9 +337,9 @@ class Scheduler:
             return
         try:
             if waits:
-                await block.loan.take_back(block)
+                await self._loan.take_back(block)
             else:
-                block.loan.take_back_nowait()
+                self._loan.take_back_nowait()
         finally:
             close_block(block, held)
 

@@ -6,23 +6,18 @@ which child tasks and threads inherit.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 
 from anabranch._runtime import Runtime
 from anabranch.abc import Limiter
 
-PAUSE_S = 0.0002
-LONGEST_PAUSE_S = 0.01
-
-_turns = itertools.count()
-
 holding: ContextVar[Held | None] = ContextVar("anabranch_holding", default=None)
 
+Wanted: TypeAlias = "tuple[Held, Limiter]"
 
 _NOTHING: frozenset[Any] = frozenset()  # most tokens are never lent, and cost nothing for it
 
@@ -51,14 +46,9 @@ class Held:
         self.blocks: frozenset[Any] = _NOTHING  # what the branch has opened below itself
         self.closed = False
         self.waits_for: Limiter | None = None
-        self.coming: Any = None  # an Event while tokens that were lent are being taken back
-        self.missing = _NOTHING  # lent, or lost to a cancellation while it was lent
+        self.coming: Any = None  # an Event while somebody waits in line on its behalf
+        self.missing = _NOTHING  # lent, let go, or lost to a cancellation meanwhile
         self._lent: dict[Limiter, int] | None = None  # how many blocks each is lent to
-
-    @property
-    def complete(self) -> bool:
-        """Tell whether a token of every limiter is here."""
-        return not self.missing
 
     def exceeds(self) -> bool:
         """Tell whether a limiter has shrunk below what is borrowed from it."""
@@ -84,41 +74,85 @@ class Held:
             self.missing |= {limiter}
             limiter.release_on_behalf_of(self)
 
-    def reclaim(self, limiter: Limiter) -> bool:
-        """Count a loan as ended; True when the token must now be taken back."""
+    def let_go(self, limiter: Limiter) -> None:
+        """Give the token of ``limiter`` back until something goes on inside the branch."""
+        self.missing |= {limiter}
+        limiter.release_on_behalf_of(self)
+
+    def reclaim(self, limiter: Limiter) -> None:
+        """Count a loan as ended; the token is missing until it is taken back."""
         assert self._lent is not None, "only what was lent is reclaimed"
         count = self._lent.pop(limiter) - 1
         if count:
             self._lent[limiter] = count
-        return not (count or self.closed)
 
     def misses(self, limiter: Limiter) -> bool:
         """Tell whether a token that should be here is not."""
         return limiter in self.missing and not self.closed and not self._is_lent(limiter)
 
     def arrived(self, limiter: Limiter) -> None:
-        """Keep a token that was taken back; or not, if it was lent again meanwhile."""
-        if self.closed or self._is_lent(limiter):
-            limiter.release_on_behalf_of(self)
-        else:
+        """Count a token that was taken back as here."""
+        if limiter in self.missing:
             self.missing -= {limiter}
+
+    def lacks(self) -> bool:
+        """Tell whether it, or one above it, misses a token."""
+        held: Held | None = self
+        while held is not None:
+            if held.missing and any(map(held.misses, held.missing)):
+                return True
+            held = held.parent
+        return False
 
     def _is_lent(self, limiter: Limiter) -> bool:
         return self._lent is not None and limiter in self._lent
 
 
 def take_nowait(limiters: Sequence[Limiter], runtime: Runtime, held: Held) -> bool:
-    """Take one token of each limiter for ``held``, or none; True when taken."""
+    """Take one token of each limiter for ``held``, and what its branch misses; or none at all."""
+    parent = held.parent
+    if held.missing or (parent is not None and parent.lacks()):
+        return take_wanted(wanted(limiters, held), runtime)
     for count, limiter in enumerate(limiters):
-        # The question first: an exception costs more, and most refusals can be seen.
-        if limiter.borrowed_tokens < limiter.total_tokens:
-            try:
-                limiter.acquire_on_behalf_of_nowait(held)
-            except (runtime.WouldBlock, anyio.WouldBlock):  # others wait, and come first
-                pass
-            else:
-                continue
-        for taken in limiters[:count]:
-            taken.release_on_behalf_of(held)
-        return False
+        if not _take_one(limiter, runtime, held):
+            for taken in limiters[:count]:
+                taken.release_on_behalf_of(held)
+            return False
     return True
+
+
+def wanted(limiters: Sequence[Limiter], held: Held) -> list[Wanted]:
+    """Return what is taken with one of each limiter: what ``held`` and those above it miss.
+
+    Each of them was lent to let others go on; nothing goes on inside before it is back.
+    """
+    pairs: list[Wanted] = [(held, limiter) for limiter in limiters]
+    above: Held | None = held
+    while above is not None:
+        if above.missing:
+            pairs += [(above, limiter) for limiter in above.missing if above.misses(limiter)]
+        above = above.parent
+    return pairs
+
+
+def take_wanted(pairs: Sequence[Wanted], runtime: Runtime) -> bool:
+    """Take all of these tokens, or none; True when taken."""
+    for count, (held, limiter) in enumerate(pairs):
+        if held.coming is not None or not _take_one(limiter, runtime, held):
+            for other, taken in pairs[:count]:
+                taken.release_on_behalf_of(other)
+            return False
+    for held, limiter in pairs:
+        held.arrived(limiter)
+    return True
+
+
+def _take_one(limiter: Limiter, runtime: Runtime, held: Held) -> bool:
+    # The question first: an exception costs more, and most refusals can be seen.
+    if limiter.borrowed_tokens < limiter.total_tokens:
+        try:
+            limiter.acquire_on_behalf_of_nowait(held)
+        except (runtime.WouldBlock, anyio.WouldBlock):  # others wait, and come first
+            return False
+        return True
+    return False

@@ -17,9 +17,6 @@ both = pytest.mark.parametrize("run", [run_trio, run_asyncio])
 REAL_SECONDS = 30  # a tree takes some milliseconds; one that spins is an error, with its seed
 
 
-@pytest.mark.skip(
-    reason="it finds a standstill of nested live maps on shared limiters; see issue 3's note"
-)
 @pytest.mark.slow
 @both
 @settings(settings.get_profile("programs"))

@@ -64,6 +64,10 @@ class Frame:
         """Keep the result of a step that was cancelled, for whoever shows it: what is around it."""
         self.run.stopped[self.path] = result
 
+    def kept(self) -> StepResult[Any] | None:
+        """Return the result of the step that was cancelled here, if one was."""
+        return self.run.stopped.get(self.path)
+
     def emit(self, event: Event) -> None:
         """Tell the observer, if there is one."""
         if self.run.delivery is not None:

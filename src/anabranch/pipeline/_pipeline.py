@@ -197,12 +197,14 @@ class Pipeline(Node[In, Out]):
         try:
             inside = attrs.evolve(frame, limiters=(*frame.limiters, *self._own_limiters(run.host)))
             await self._walk(data, inside, history)
+        except BaseException as error:
+            stopped = frame.kept()
+            if stopped is not None and frame.is_cancelled_by(error):
+                frame.keep(_as_its_last(stopped, name, run.clock() - started_at))
+            raise
         finally:
             lane.leave(io_limit)
-        final = history[-1]
-        words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
-        latency = run.clock() - started_at
-        return attrs.evolve(final, name=name, latency_s=latency, feedback=words)
+        return _as_its_last(history[-1], name, run.clock() - started_at)
 
     async def _run(
         self,
@@ -248,6 +250,8 @@ class Pipeline(Node[In, Out]):
         before_last = attrs.evolve(frame, last=False) if frame.last else frame
         for number, (name, node) in enumerate(self._nodes, 1):
             frame_of_step = frame if number == len(self._nodes) else before_last
+            if history:  # the step before may have kept a cancellation to itself
+                await frame.run.host.runtime.lowlevel.checkpoint_if_cancelled()
             result = await node.run_in(data, frame_of_step, name)
             history.append(result)
             if not result.success:
@@ -310,6 +314,12 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
     if not steps:
         raise ConfigurationError(f"{where}: it has no steps; give it at least one")
     return tuple(steps)
+
+
+def _as_its_last(final: StepResult[Any], name: str, latency_s: float) -> StepResult[Any]:
+    """Make the result of a nested pipeline: that of its last step, under its own name."""
+    words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
+    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words)
 
 
 def _kept(run: Run) -> list[StepResult[Any]]:
