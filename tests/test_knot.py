@@ -22,9 +22,12 @@ def nested(leaf, limiters):
 async def test_limiters_nested_in_any_order_end(orders, total, all_home):
     limiters = {name: all_home(anyio.CapacityLimiter(total)) for name in "abc"}
     leaves = []
+    watch = Watch()
 
     async def leaf(data):
+        watch.begin()
         await anyio.sleep(0.01)
+        watch.end()
         leaves.append(data)
 
     branches = {
@@ -35,6 +38,7 @@ async def test_limiters_nested_in_any_order_end(orders, total, all_home):
         result = await Pipeline([Step.parallel(branches, timeout=None)]).run(1)
     assert result.success, result
     assert len(leaves) == sum(2 ** len(order) for order in orders)
+    assert watch.peak <= total, "a branch whose token was let go went on without it"
 
 
 async def test_nothing_is_lent_while_a_child_still_runs(all_home):

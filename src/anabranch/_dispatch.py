@@ -52,7 +52,7 @@ class Dispatcher:
         """Wait until a token could be taken, for which nothing is queued yet."""
         ledger = self._ledger
         while True:
-            held = Held(ledger.limiters)
+            held = Held(ledger.limiters, ledger.parent)
             if not take_nowait(held.limiters, ledger.runtime, held):
                 await take(held.limiters, ledger.runtime, held, ledger.block)
             held.give_back()

@@ -140,6 +140,12 @@ def depth_of(spec: Spec) -> int:
     return own + max(map(depth_of, inside(spec)), default=0)
 
 
+def may_knot(tree: Tree) -> bool:
+    """Tell whether branches may wait for each other: some limit is shared, and not the only one."""
+    limits = [each.limit for each in parts(tree.root) if isinstance(each, Parallel | Map)]
+    return any(limit.how == "pool" for limit in limits) and len(limits) > 1
+
+
 def longest(spec: Spec) -> float:
     """Return what a node lasts when nothing runs beside anything else."""
     match spec:

@@ -120,7 +120,11 @@ class _Trip:
         await self.world.runtime.sleep(max(0, at - self.world.clock()))
         if not self.ended.is_set():
             self.world.cancelled_at = self.world.clock()
-            native.cancel() if native is not None else scope.cancel("outer")
+            if native is None:
+                scope.cancel("outer")
+            else:
+                self.world.cancelled_natively()
+                native.cancel()
 
     def _was_cancelled(self) -> bool:
         at = self.world.cancelled_at

@@ -116,12 +116,18 @@ class World:
     active: dict[Life, None] = attrs.field(factory=dict)
     lent: Counter[Any] = attrs.field(factory=Counter)  # by limit and branch
     cancelled_at: float | None = None
+    _told_late: float = 0.0
     serial_swallowed: bool = False  # a step that is no branch kept a cancellation to itself
     over: bool = False
 
     def claim(self, holds: bool, says: str) -> None:
         if not holds:
             self.faults.append(f"at {self.clock():g} s: {says}")
+
+    def cancelled_natively(self) -> None:
+        """Allow for asyncio's own cancel: one task is told, and the rest when that one ends."""
+        after = [each.after for each in t.parts(self.tree.root) if isinstance(each, t.Leaf)]
+        self._told_late = max(after) * t.depth_of(self.tree.root)
 
     def root(self) -> Place:
         """Open the place of the pipeline itself."""
@@ -208,14 +214,26 @@ class World:
     def _branch_starts(self, place: Place, what: str) -> None:
         place.running += 1
         most = place.keys.get(("own", place), place.running)
-        self.claim(place.running <= most, f"{what} runs as the {place.running}th of {most}")
+        running = self._at_work(place) if t.may_knot(self.tree) else place.running
+        self.claim(running <= most, f"{what} runs as the {running}th of {most}")
         self.claim(MARK.get() is place.mark, f"{what} sees a context variable of another's")
         self._in_time(place, what)
+
+    def _at_work(self, place: Place) -> int:
+        """Count the branches in which something runs: those in a knot may let their tokens go."""
+        return len(
+            {
+                branch
+                for life in self.active
+                for branch in (life, *life.place.upwards())
+                if (branch.place if isinstance(branch, Life) else branch.up) is place
+            }
+        )
 
     def _in_time(self, place: Place, what: str) -> None:
         now = self.clock()
         self.claim(not self.over, f"{what} starts, and the run is over")
-        late = self.cancelled_at is not None and now > self.cancelled_at
+        late = self.cancelled_at is not None and now > self.cancelled_at + self._told_late
         self.claim(not late, f"{what} starts, and all was cancelled from outside before")
         for each in place.upwards():
             timeout = self.tree.timeout if each.up is None else getattr(each.spec, "timeout", None)

@@ -26,9 +26,59 @@ _BESIDE = Parallel(
     ),
 )
 
+_SLOW = Leaf("s4", "stubborn", after=1.0, bare=True)
+_FED = Line(
+    "l11",
+    (
+        Parallel(
+            "p9",
+            (
+                ("k3", _SLOW),
+                ("k5", _SLOW),
+                ("k6", Map("m7", Leaf("s8", "sleep", 0.002), 2, "async", 0.5, Limit("pool"))),
+            ),
+            Limit("pool", 1),
+        ),
+        Leaf("s10", "quick", bare=True),
+        _SLOW,
+    ),
+)
+_STUBBORN = Leaf("s1", "stubborn", 0.5, after=0.002, returns=True)
+
 TREES = {
     "a knot that is drawn tight when a sibling ends is undone": Tree(
         0, Line("l50", (Parallel("p48", (("k2", _ITEMS), ("k6", _BESIDE)), Limit("pool", 1)),))
+    ),
+    "a feed waits for what its hands need, and not for less": Tree(
+        0,
+        Line(
+            "l15",
+            (
+                Map("m1", Map("m2", _FED, 1, "async", ignore=True), 5, limit=Limit("pool")),
+                Map(
+                    "m12",
+                    Map("m13", Leaf("s14", "quick"), 4, limit=Limit("pool")),
+                    5,
+                    limit=Limit("config", 5),
+                ),
+            ),
+        ),
+        (1, 2),
+    ),
+    "the step that was stopped has the name of the pipeline that it is in": Tree(
+        0,
+        Line(
+            "l6",
+            (
+                Line("l3", (Parallel("p2", (("k0", Leaf("s1", "sleep", 0.5)),)),)),
+                Parallel("p5", (("k4", Leaf("s1", "sleep", 0.5)),)),
+            ),
+        ),
+        handed=0,
+        timeout=0.5,
+    ),
+    "no step begins after one that kept a cancellation to itself": Tree(
+        0, Line("l5", (Line("l2", (_STUBBORN,)), _STUBBORN)), timeout=0.5
     ),
     "a live run tells of the branch that a nested map was": Tree(
         0,
