@@ -41,7 +41,9 @@ class Dispatcher:
             held = Held(ledger.limiters, ledger.parent)
             if ledger.limiters and not take_nowait(ledger.limiters, ledger.runtime, held):
                 ledger.room = False
-                if ledger.shared and ledger.dispatching is None:
+                above = ledger.parent  # its tokens may be on their way back to it
+                waits = ledger.shared or (above is not None and above.lacks())
+                if waits and ledger.dispatching is None:
                     ledger.dispatching = ledger.runtime.CancelScope()
                     self._nursery.start_soon(self._dispatch)
                 return

@@ -350,7 +350,8 @@ class Scheduler:
             ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancel_called
         if ledger.queue or self._intake is not None:
-            ledger.cut_off = ledger.cut_off or bool(ledger.queue)
+            fed = self._intake is not None and bool(self._intake.feeds)
+            ledger.cut_off = ledger.cut_off or bool(ledger.queue) or fed
             self._record_queued(ledger.why_cancelled())
         self._state = "closed"
         if self._live is not None:

@@ -45,6 +45,15 @@ _FED = Line(
 )
 _STUBBORN = Leaf("s1", "stubborn", 0.5, after=0.002, returns=True)
 
+_QUICK = Leaf("s3", "sleep")
+_BOTH = Parallel(
+    "p8",
+    (
+        ("k1", Line("l5", (Parallel("p4", (("k2", _QUICK),), Limit("pool")), _QUICK))),
+        ("k6", Map("m7", _QUICK, 1, "callable")),
+    ),
+)
+
 TREES = {
     "a knot that is drawn tight when a sibling ends is undone": Tree(
         0, Line("l50", (Parallel("p48", (("k2", _ITEMS), ("k6", _BESIDE)), Limit("pool", 1)),))
@@ -79,6 +88,9 @@ TREES = {
     ),
     "no step begins after one that kept a cancellation to itself": Tree(
         0, Line("l5", (Line("l2", (_STUBBORN,)), _STUBBORN)), timeout=0.5
+    ),
+    "a map loses no item while the token of its branch is on its way back": Tree(
+        0, Line("l14", (Parallel("p9", (("k0", _BOTH),), Limit("pool")),))
     ),
     "a live run tells of the branch that a nested map was": Tree(
         0,
