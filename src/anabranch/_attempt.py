@@ -18,20 +18,20 @@ from outcome import Error
 def step_in(
     context: Context,
     coroutine: Coroutine[Any, Any, Any],
-    suspended: Callable[[], None],
+    suspended: Callable[[Any], bool],
     interrupted: Callable[[], None],
 ) -> Generator[Any, Any, Any]:
     """Await ``coroutine`` with ``context`` as its context.
 
-    ``suspended`` is called when, and only when, the coroutine suspends for the first time;
-    ``interrupted`` whenever it is resumed by an error, as by a cancellation: asyncio throws it,
-    trio sends it as an ``outcome.Error``.
+    ``suspended`` is called with what the coroutine yields when it suspends: the first time,
+    and then as long as it returns True. ``interrupted`` is called whenever it is resumed by
+    an error, as by a cancellation: asyncio throws it, trio sends it as an ``outcome.Error``.
     """
     run = context.run
     send = coroutine.send
     try:
         trap = run(send, None)
-        suspended()
+        listens = suspended(trap)
         while True:
             try:
                 sent = yield trap
@@ -45,6 +45,8 @@ def step_in(
                 if sent.__class__ is Error:
                     interrupted()
                 trap = run(send, sent)
+            if listens:
+                listens = suspended(trap)
     except StopIteration as stop:
         return stop.value
 

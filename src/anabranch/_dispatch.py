@@ -77,6 +77,7 @@ class Dispatcher:
         """Wait in line for tokens while there is work, and start hands with them."""
         ledger = self._ledger
         scope = ledger.dispatching
+        ledger.arm()
         try:
             with scope:
                 while self._wants_hands():

@@ -114,19 +114,24 @@ class Hand:
             if self._succeed:
                 ledger.grow(1)
 
-    def suspended(self) -> None:
+    def suspended(self, trap: Any) -> bool:
         """Hear that the branch has suspended: the moment to start further hands.
 
         So branches that never suspend get one hand in all, those that suspend briefly get few,
         and those that sleep soon have all that the limit allows.
+        Returns whether to be told of the next time, too: the loop need not know the deadline
+        while branches pass a checkpoint each and end.
         """
-        self._slept = True
         ledger = self.ledger
+        if ledger.unarmed and (self._slept or trap is not ledger.brief):
+            ledger.arm()
+        self._slept = True
         if self._fresh:
             self._fresh = False
             ledger.fresh -= 1
             if ledger.room and (ledger.queue or ledger.pull is not None):
                 ledger.grow_in_step()
+        return ledger.unarmed
 
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""
@@ -295,7 +300,7 @@ class Hand:
         runtime = ledger.runtime
         lane = io_lane(ledger.host)
         ledger.begin_threads()
-        self.suspended()  # it will: others may start
+        self.suspended(branch)  # it will: others may start
         place = Held((lane.limiter,), parent=self.held, inside=True)
         if not take_nowait(place.limiters, runtime, place):
             await take(place.limiters, runtime, place)

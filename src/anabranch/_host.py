@@ -20,7 +20,7 @@ class Host:
     ``tick`` is when the loop last went round, as far as all hands on it can tell.
     """
 
-    __slots__ = ("_parts", "clock", "native_cancels", "runtime", "tick")
+    __slots__ = ("_parts", "brief", "clock", "native_cancels", "runtime", "tick")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -28,6 +28,7 @@ class Host:
         self.clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
         self.native_cancels = _runtime.native_counter()
         self.tick = -math.inf
+        self.brief = _runtime.brief_trap()
         self._parts: dict[Any, Any] = {}
 
     def part(self, make: Callable[[Runtime], T]) -> T:

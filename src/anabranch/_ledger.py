@@ -56,6 +56,9 @@ class Ledger:
     why_outside: Callable[[], str] = staticmethod(lambda: "outer")  # for cancels from there
     on_end: Callable[[Branch], None] | None = None
     dispatching: Any = None  # the dispatcher's scope, while it lives
+    unarmed = False  # the loop has not been told of the deadline yet
+    scope: Any = None  # what the deadline strikes
+    brief: Any = None  # what a coroutine yields that the loop resumes at once
     _stride = 1
     _ended_before = -1
 
@@ -113,6 +116,12 @@ class Ledger:
             self.behind.pop().set()
             woken += 1
         return woken > 0
+
+    def arm(self) -> None:
+        """Tell the loop of the deadline: something waits for longer than a checkpoint."""
+        if self.unarmed:
+            self.unarmed = False
+            self.scope.deadline = self.deadline
 
     def unpark(self) -> None:
         """End the dispatcher, if it waits for a token: there is nothing to start."""

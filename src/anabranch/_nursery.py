@@ -11,8 +11,8 @@ from anabranch._runtime import Runtime
 class Alone:
     """Stand in for a nursery where the calling task is the only hand: a cancel scope."""
 
-    def __init__(self, runtime: Runtime, deadline: float) -> None:
-        self.cancel_scope = runtime.CancelScope(deadline=deadline)
+    def __init__(self, runtime: Runtime) -> None:
+        self.cancel_scope = runtime.CancelScope()
 
     async def __aenter__(self) -> Self:
         self.cancel_scope.__enter__()

@@ -106,6 +106,16 @@ def native_counter() -> Callable[[], int]:
     return _anyio.native_cancels
 
 
+def brief_trap() -> Any:
+    """Return what a coroutine yields to let the loop go round once: it is resumed at once."""
+    if not on_trio():
+        return None  # asyncio's word for it is a bare yield
+    checkpoint = sys.modules["trio"].lowlevel.cancel_shielded_checkpoint()
+    trap = checkpoint.send(None)
+    checkpoint.close()
+    return trap
+
+
 def own_cancel(before: int | None) -> str:
     """Say why a branch ended with a cancellation that is its own affair; empty if it is not.
 

@@ -148,13 +148,13 @@ class Scheduler:
             ledger.counts = Counter()
         if self._alone:
             ledger.room = False  # there is nobody to start
-            self._nursery_block: Any = Alone(runtime, ledger.deadline)
-            self._nursery = await self._nursery_block.__aenter__()
+            self._nursery_block: Any = Alone(runtime)
         else:
             self._nursery_block = runtime.open_nursery()
-            self._nursery = await self._nursery_block.__aenter__()
-            if self._timeout is not None:
-                self._nursery.cancel_scope.deadline = ledger.deadline
+        self._nursery = await self._nursery_block.__aenter__()
+        if self._timeout is not None:
+            ledger.unarmed, ledger.brief = True, host.brief
+            ledger.scope = self._nursery.cancel_scope
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
         if self._reads:
             self.outcomes = Outcomes(ledger, self._idle)
@@ -277,10 +277,12 @@ class Scheduler:
             while True:
                 held = Held(ledger.limiters, ledger.parent)
                 if not take_nowait(ledger.limiters, ledger.runtime, held):
+                    ledger.arm()
                     await take(ledger.limiters, ledger.runtime, held, ledger.block)
                 await Hand(ledger, held, guest=True).run()
                 if not (self._alone and ledger.queue):
                     break
+                ledger.arm()
                 await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
 
     def _idle(self) -> bool:
@@ -288,6 +290,7 @@ class Scheduler:
 
     def _take_in(self) -> Intake:
         if self._intake is None:
+            self.ledger.arm()
             reader = self.outcomes if self._reads else None
             if self._live is not None:
                 reader = self._live.outcomes
@@ -348,7 +351,9 @@ class Scheduler:
         ledger = self.ledger
         if ledger.loop is not None:
             ledger.settle()
-        ledger.cut_off = self._nursery.cancel_scope.cancel_called
+        ledger.cut_off = self._nursery.cancel_scope.cancel_called or (
+            ledger.unarmed and ledger.clock() >= ledger.deadline
+        )
         if ledger.queue or self._intake is not None:
             fed = self._intake is not None and bool(self._intake.feeds)
             ledger.cut_off = ledger.cut_off or bool(ledger.queue) or fed
