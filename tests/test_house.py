@@ -44,6 +44,8 @@ BROAD_EXCEPT = {
     "pipeline/": "what a user's object raises when it is called, copied or written costs no result",
     "_observers.py": "an observer that raises can hurt nobody else",
     "cli/_load.py": "what the user's file raises is shown as the user's own traceback",
+    "cli/_run.py": "what a branch lets through ends the program with the user's own traceback",
+    "cli/_shown.py": "a value that cannot write itself costs no result",
     "lanes/": "an Exception crosses a thread or a process as a value",
 }
 ASYNCIO = {

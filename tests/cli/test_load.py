@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_a_name_may_mean_a_step_or_a_function_that_returns_one(
         ("x = 1", "", "has no Pipeline.*give it one"),
         ("main = Pipeline([len])", ":mian", r"has no 'mian'; did you mean flow\.py:main"),
         ("main = 1", ":main", r"flow\.py:main is 1 \(int\); give a Pipeline"),
+        (
+            "class A:\n    def __repr__(self): 1 / 0\nmain = A()",
+            ":main",
+            r"flow\.py:main is <A, whose repr raises ZeroDivisionError> \(A\); give a Pipeline",
+        ),
         ("def main(x): pass", ":main", "cannot be called without arguments"),
         ("async def main(): pass", ":main", "is an async function"),
         ("def main(): pass", ":main", r"is None \(NoneType\)"),
@@ -132,13 +138,59 @@ def test_a_missing_file_is_told_with_the_nearest(tmp_path: Path) -> None:
         load(str(tmp_path / "nowhere" / "flow.py"))
     with pytest.raises(WrongUsageError, match=r"is no \.py file"):
         load(str(tmp_path))
+    (tmp_path / "a_folder.py").mkdir()
+    with pytest.raises(WrongUsageError, match=r"is no \.py file"):
+        load(str(tmp_path / "a_folder.py"))
 
 
-@pytest.mark.parametrize("line", ["1 / 0", "import no_such_module", "def f(:", "raise OSError"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither links nor pipes there")
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "nowhere.py").symlink_to(tmp_path / "gone")
+    with pytest.raises(WrongUsageError, match=r"there is no file .*nowhere\.py$"):
+        load(str(tmp_path / "nowhere.py"))
+    os.mkfifo(tmp_path / "pipe.py")  # opening one waits for ever
+    with pytest.raises(WrongUsageError, match=r"is no \.py file"):
+        load(str(tmp_path / "pipe.py"))
+
+
+def test_a_file_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, PIPES + "main = Pipeline([len])")
+
+    def refuses(*_: object, **__: object) -> None:  # the tests may be run by root, who may read all
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuses)
+    with pytest.raises(WrongUsageError, match=r"flow\.py cannot be read: Permission denied"):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    "text", [b'x = "\xff\xfe"', b"x = 1\0", b"# coding: nonsense\nx = 1", b"\xff\xfe"]
+)
+def test_a_file_that_is_no_utf_8_is_the_users_own_error(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "flow.py").write_bytes(text)
+    with pytest.raises(UserCodeError) as caught:
+        load(str(tmp_path / "flow.py"))
+    assert isinstance(caught.value.__cause__, SyntaxError)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 / 0",
+        "import no_such_module",
+        "def f(:",
+        "raise OSError",
+        "raise BaseException",
+        "raise KeyboardInterrupt",
+    ],
+)
 def test_what_the_file_raises_is_kept_as_the_users_own(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserCodeError) as caught:
         load(str(write(tmp_path, line)))
-    assert isinstance(caught.value.__cause__, Exception)
+    assert caught.value.__cause__ is not None
 
 
 def test_the_guarded_part_of_a_file_does_not_run(tmp_path: Path) -> None:

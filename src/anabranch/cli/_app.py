@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, Parameter, Token
 
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
-from anabranch.cli._run import Options, run_file
+from anabranch.cli._run import FAILED, OK, WRONG_USAGE, Options, run_file
+from anabranch.cli._streams import fill_closed, silence
 
 EXAMPLES = """
 Examples:
@@ -27,8 +28,15 @@ Examples:
     # for a program
     anabranch run flow.py --json | jq .event
 
-Exit codes: 0 it succeeded, 1 a step failed, 2 wrong usage, 124 a deadline struck,
-130 Ctrl-C, 143 SIGTERM.
+Exit codes:
+
+    0    it succeeded
+    1    a step failed, or stdout could not be written
+    2    wrong usage
+    124  a deadline struck
+    130  Ctrl-C
+    141  nobody reads stdout
+    143  SIGTERM
 """
 
 app = App(
@@ -52,6 +60,17 @@ def _whole(_: object, tokens: Sequence[Token]) -> int:
     return number
 
 
+def _seconds(_: object, tokens: Sequence[Token]) -> float:
+    """Read how long a run may take."""
+    try:
+        seconds = float(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is no number of seconds") from None
+    if not seconds > 0:
+        raise ValueError(f"{tokens[0].value} is not above 0 seconds")
+    return seconds
+
+
 @app.command(help_epilogue=EXAMPLES)
 def run(
     target: Annotated[str, Parameter(name="FILE[:name]")],
@@ -61,7 +80,7 @@ def run(
     data: str | None = None,
     loop: Literal["trio", "asyncio"] = "trio",
     json: Annotated[bool, Parameter(negative=())] = False,
-    timeout: float | None = None,
+    timeout: Annotated[float | None, Parameter(converter=_seconds)] = None,
 ) -> int:
     """Run a pipeline of a Python file, and print its result.
 
@@ -79,6 +98,10 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    fill_closed()
+    if sys.stdout is None:
+        say("stdout is closed, so no result could be printed; if you want none, write >/dev/null")
+        return WRONG_USAGE
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that cannot be encoded ends no run
             stream.reconfigure(errors="backslashreplace")
@@ -87,5 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, WrongUsageError) as error:
         say(f"{error}")
-        return 2
-    return code if isinstance(code, int) else 0
+        return WRONG_USAGE
+    except OSError as error:  # of help or version: a run has its own ways
+        silence(1)
+        say(f"stdout cannot be written: {error.strerror or error}")
+        return FAILED
+    return code if isinstance(code, int) else OK

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
 import importlib.util
 import inspect
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+from anabranch.cli._shown import shown
 from anabranch.errors import AnabranchError, ConfigurationError
 from anabranch.pipeline import MapStep, ParallelStep, Pipeline, Step
 
+MISSING: Final = os.strerror(errno.ENOENT)
+NO_FILE: Final = "it is no regular file"
 NODES = (Step, ParallelStep, MapStep)
 
 
@@ -50,7 +56,7 @@ def split(target: str) -> tuple[str, str | None]:
     r"""Split ``FILE[:name]``; the colon of a drive (``C:\flow.py``) is part of the file."""
     file, colon, name = target.rpartition(":")
     is_drive = len(file) == 1 and file.isalpha()
-    if not colon or is_drive or "/" in name or "\\" in name or Path(target).is_file():
+    if not colon or is_drive or "/" in name or "\\" in name or not _why_unreadable(Path(target)):
         return target, None
     if not name.isidentifier():
         raise WrongUsageError(
@@ -61,12 +67,16 @@ def split(target: str) -> tuple[str, str | None]:
 
 def _checked(file: str) -> Path:
     path = Path(file)
-    if not path.exists():
-        near = difflib.get_close_matches(path.name, _python_files(path.parent), n=1)
+    why = _why_unreadable(path)
+    if why == MISSING:
+        names = [name for name in _python_files(path.parent) if name != path.name]
+        near = difflib.get_close_matches(path.name, names, n=1)
         hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
         raise WrongUsageError(f"there is no file {file}{hint}")
-    if path.suffix != ".py" or not path.is_file():
-        raise WrongUsageError(f"{file} is no .py file; give the file that holds the pipeline")
+    if path.suffix != ".py" or why == NO_FILE:
+        raise WrongUsageError(f"{file!r} is no .py file; give the file that holds the pipeline")
+    if why:
+        raise WrongUsageError(f"{file:.80} cannot be read: {why}")
     path = path.resolve()
     if not path.stem.isidentifier():
         raise WrongUsageError(
@@ -79,6 +89,17 @@ def _checked(file: str) -> Path:
             f"rename the file"
         )
     return path
+
+
+def _why_unreadable(path: Path) -> str:
+    """Say in the system's words why a file cannot be read; empty if it can."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return NO_FILE
+        with path.open("rb"):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _python_files(folder: Path) -> list[str]:
@@ -121,7 +142,7 @@ def _guarded(path: Path, call: Any, *args: Any) -> Any:
             f"{_line_in(path, error)}: it called sys.exit({error.code!r}) when it was imported; "
             f'put that under `if __name__ == "__main__":`'
         ) from error
-    except Exception as error:
+    except BaseException as error:  # a signal's KeyboardInterrupt too; then that is what is told
         raise UserCodeError(str(path)) from error
 
 
@@ -183,7 +204,7 @@ def _as_pipeline(where: str, found: Any) -> Pipeline[Any, Any]:
     if isinstance(found, NODES):
         return Pipeline([found])
     raise WrongUsageError(
-        f"{where} is {found!r:.80} ({type(found).__name__}); give a Pipeline, a step, or a "
+        f"{where} is {shown(found):.80} ({type(found).__name__}); give a Pipeline, a step, or a "
         f"function without arguments that returns one"
     )
 

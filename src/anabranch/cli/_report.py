@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pprint
-import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -14,13 +12,15 @@ from typing import Any, Final
 import anabranch
 from anabranch._terminal import escaped
 from anabranch._work import Status
-from anabranch.cli._json import pretty
+from anabranch.cli._shown import laid_out, shown
+from anabranch.cli._streams import tell
 from anabranch.pipeline import PipelineResult, StepResult, UnboundedWarning
 
 SHOWN: Final = 5  # errors; the rest is counted
 LONGEST: Final = 20_000  # characters of one traceback
-OURS: Final = str(Path(anabranch.__file__).parent)
+LONGEST_LINE: Final = 1_000  # characters of one message
 _CAUSES: Final = (Status.FAILED, Status.TIMED_OUT)
+OURS: Final = str(Path(anabranch.__file__).parent)
 # What stands between our frames and the user's first; below that, such frames are the user's doing.
 BETWEEN: Final = (
     "/trio/",
@@ -34,8 +34,8 @@ BETWEEN: Final = (
 
 
 def say(words: str) -> None:
-    """Print a message of the program."""
-    print(f"anabranch: {escaped(words)}", file=sys.stderr)
+    """Print a message of the program, on one line and not at length."""
+    tell(f"anabranch: {_cut(escaped(words), LONGEST_LINE, '…')}")
 
 
 def text_of(output: Any) -> str | None:
@@ -43,26 +43,27 @@ def text_of(output: Any) -> str | None:
     if output is None or isinstance(output, str):
         return output
     if isinstance(output, (dict, list)):
-        return pretty(output) or pprint.pformat(output)
-    return repr(output)
+        return laid_out(output)
+    return shown(output)
 
 
 def report_failure(result: PipelineResult[Any], left: str) -> None:
     """Print the errors of the branches that failed, how the run ended, and what it left."""
     failed = result.failed_step
     if failed is not None:
-        # What was only stopped is counted in the last line: it is no cause.
-        causes = (leaf for leaf in _leaves(failed, "") if leaf[1].status in _CAUSES)
-        for name, leaf in islice(causes, SHOWN):
-            if leaf.error is not None and leaf.status is Status.FAILED:
-                report_error(leaf.error)
-            else:
-                say(f"{name}: {leaf.feedback}")
+        causes = _causes(failed, "")
+        for name, cause in islice(causes, SHOWN):
+            if cause.error is not None and cause.status is Status.FAILED:
+                report_error(cause.error)
+            elif cause is not failed:  # else the last line says it
+                say(f"{name}: {cause.feedback}")
         more = sum(1 for _ in causes)
         if more:
             say(f"... and {more:,} more")
-    reason = f"{result.reason}; " if result.reason else ""
-    say(f"{reason}{result.feedback}{left}")
+    words = result.feedback
+    if result.reason not in words:
+        words = f"{result.reason}; {words}"
+    say(f"{words}{left}")
 
 
 def say_warnings() -> None:
@@ -88,17 +89,28 @@ def report_error(error: BaseException) -> None:
     told = traceback.TracebackException.from_exception(error)
     _strip(told)
     words = "".join(told.format())
-    if len(words) > LONGEST:
-        words = words[: LONGEST // 2] + "\n...\n" + words[-LONGEST // 2 :]
-    print(escaped(words.rstrip(), keep="\n\t"), file=sys.stderr)
+    tell(escaped(_cut(words.rstrip(), LONGEST, "\n...\n"), keep="\n\t"))
 
 
-def _leaves(result: StepResult[Any], name: str) -> Iterator[tuple[str, StepResult[Any]]]:
-    """Find the branches that failed, and have no branches themselves."""
-    failed = [key for key, branch in result.branches.items() if not branch.success]
-    for key in failed:
-        yield from _leaves(result.branches[key], f"{name}/{key}" if name else key)
-    if not failed or not isinstance(result.error, ExceptionGroup | None):
+def _cut(words: str, length: int, gap: str) -> str:
+    """Leave the middle out of what is too long: both ends tell something."""
+    half = length // 2
+    return words if len(words) <= length else words[:half] + gap + words[-half:]
+
+
+def _causes(result: StepResult[Any], name: str) -> Iterator[tuple[str, StepResult[Any]]]:
+    """Find the branches, nested ones too, that failed or ran out of time by themselves.
+
+    What was only stopped is no cause, and is counted in the last line.
+    """
+    found = False
+    for key, branch in result.branches.items():
+        if not branch.success:
+            for cause in _causes(branch, f"{name}/{key}" if name else key):
+                found = True
+                yield cause
+    of_branches = result.status is Status.FAILED and isinstance(result.error, ExceptionGroup | None)
+    if result.status in _CAUSES and not (found and of_branches):
         yield name or result.name, result
 
 

@@ -18,7 +18,7 @@ from anabranch.cli._json import line_of_event, line_of_result
 from anabranch.cli._load import UserCodeError, WrongUsageError, load
 from anabranch.cli._report import report_error, report_failure, say, say_warnings, text_of
 from anabranch.cli._signals import Signals, kill_children
-from anabranch.cli._stdout import results_only, write
+from anabranch.cli._stdout import UnwritableError, results_only, write
 from anabranch.cli._watch import Watch
 from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import io_lane
@@ -60,6 +60,12 @@ def run_file(target: str, options: Options) -> int:
             code = FAILED
         except BrokenPipeError:
             code = NOBODY_READS
+        except UnwritableError as error:
+            say(f"stdout cannot be written: {error}")
+            code = FAILED
+        except OSError as error:  # a loop needs descriptors too
+            say(f"the system refuses: {error}")
+            code = FAILED
     if signals.struck:
         say(f"{signals.words()}{watch.abandoned_words()}")
         if watch.abandoned:
@@ -78,8 +84,8 @@ def _run(target: str, options: Options, signals: Signals, watch: Watch, out: Tex
     elif progress is not None:
         watch.listeners.append(progress)
     result = _result(pipeline, data, options, signals, watch, progress)
-    if watch.broken:
-        raise BrokenPipeError
+    if watch.broken is not None:
+        raise watch.broken
     if result is None or signals.struck:  # a signal has the last word
         return FAILED
     if options.json:
@@ -107,7 +113,9 @@ def _result(
             with signals.deferred():
                 work = partial(_main, pipeline, data, options, signals, watch)
                 return anyio.run(work, backend=options.loop)
-        except (KeyboardInterrupt, SystemExit, BaseExceptionGroup) as error:
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, ExceptionGroup):
+                raise
             raise UserCodeError("a branch raised what ends a program") from error
         finally:
             watch.settle()
@@ -145,7 +153,7 @@ def _read(data: str | None) -> Any:
         return None
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongUsageError(
             f"--data {data:.80} is no JSON: {error}; quote it for the shell: --data '{{\"n\": 1}}'"
         ) from None

@@ -6,8 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
+
+from anabranch.cli._streams import silence
+from anabranch.errors import AnabranchError
+
+
+class UnwritableError(AnabranchError):
+    """Say why stdout takes no more: the disk's fault, or whoever closed it."""
 
 
 @contextmanager
@@ -19,29 +25,55 @@ def results_only(strictly: bool) -> Iterator[TextIO]:
 
     Raises:
         BrokenPipeError: nobody reads it; what is left unwritten is thrown away.
+        UnwritableError: it cannot be written for another reason; likewise.
     """
-    out = sys.stdout
     try:
         if strictly:
-            out.flush()
-            with os.fdopen(os.dup(1), "w", encoding="utf-8") as kept:
-                os.dup2(2, 1)
-                try:
-                    yield kept
-                finally:
-                    out.flush()
-                    os.dup2(kept.fileno(), 1)
+            with _kept_apart() as out:
+                yield out
         else:
-            yield out
-        out.flush()
-    except BrokenPipeError:
-        # The interpreter flushes at its exit, and would complain.
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
+            yield sys.stdout
+        _put(sys.stdout, "")
+    except (BrokenPipeError, UnwritableError):
+        silence(1)
         raise
 
 
 def write(out: TextIO, text: str) -> None:
-    """Write a line, and let it be read at once."""
-    out.write(text + "\n")
-    out.flush()
+    """Write a line, and let it be read at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        UnwritableError: it cannot be written for another reason.
+    """
+    _put(out, text + "\n")
+
+
+@contextmanager
+def _kept_apart() -> Iterator[TextIO]:
+    """Return what stdout was, for results, while stdout itself leads to stderr."""
+    _put(sys.stdout, "")
+    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        yield kept
+    finally:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):  # stderr takes no more: that noise is lost
+            pass
+        os.dup2(kept.fileno(), 1)
+        try:
+            kept.close()
+        except OSError:  # what is left in it is what could not be written before
+            pass
+
+
+def _put(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the user's own file has closed it
+        raise UnwritableError(str(getattr(error, "strerror", None) or error)) from error

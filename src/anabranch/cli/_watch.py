@@ -11,6 +11,7 @@ from itertools import islice
 from types import FrameType
 from typing import Final
 
+from anabranch.cli._stdout import UnwritableError
 from anabranch.events import BranchFinished, BranchStarted, Event, EventsMissed
 
 NAMED: Final = 5
@@ -25,14 +26,14 @@ class Watch:
     Attributes:
         listeners: called with each event, one after another.
         abandoned: paths of branches whose threads still run after the run.
-        broken: nobody reads what a listener writes.
+        broken: why what a listener writes goes nowhere, if it does.
         stop: cancels the run; may be called in any thread.
     """
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Event], object]] = []
         self.abandoned: list[str] = []
-        self.broken = False
+        self.broken: Exception | None = None
         self.stop: Callable[[], object] = bool
         self._running: dict[str, None] = {}
         self._heard = 0
@@ -78,8 +79,8 @@ class Watch:
         try:
             for listener in self.listeners:
                 listener(event)
-        except BrokenPipeError:
-            self.broken = True
+        except (BrokenPipeError, UnwritableError) as error:
+            self.broken = error
             self.stop()
 
 
