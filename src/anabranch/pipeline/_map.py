@@ -93,6 +93,7 @@ class MapStep(Node[T, list[U]]):
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
                 frame.keep(mapping.result(name, terms, started_at, why))
+                frame.stopped(name)
             raise
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
         result = mapping.result(name, terms, started_at, why, broke)

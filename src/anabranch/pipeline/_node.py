@@ -14,7 +14,7 @@ from anabranch._observers import Delivery
 from anabranch._scheduler import Live
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
-from anabranch.events import Event
+from anabranch.events import Event, StepFinished
 from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import TakesContext
@@ -63,6 +63,12 @@ class Frame:
     def keep(self, result: StepResult[Any]) -> None:
         """Keep the result of a step that was cancelled, for whoever shows it: what is around it."""
         self.run.stopped[self.path] = result
+
+    def stopped(self, step: str) -> None:
+        """Tell the observer how a step ended that was cancelled, and whose result was kept."""
+        result = self.kept()
+        if result is not None:
+            self.emit(StepFinished(self.run.clock(), self.path + step, str(result.status)))
 
     def kept(self) -> StepResult[Any] | None:
         """Return the result of the step that was cancelled here, if one was."""

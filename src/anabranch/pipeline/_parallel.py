@@ -101,6 +101,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
                 frame.keep(self._result(name, branches, scheduler.ledger, now, why))
+                frame.stopped(name)
             raise
         ledger = scheduler.ledger
         why = ledger.why_cancelled() if ledger.cut_off else ""

@@ -25,6 +25,7 @@ from anabranch.pipeline._config import ExecutionConfig
 from anabranch.pipeline._context import check_context
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
+from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._result import PipelineResult, StepResult, made
 from anabranch.pipeline._step import Part, as_node
 from anabranch.pipeline._typed import PipelineOptions
@@ -319,7 +320,8 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
 def _as_its_last(final: StepResult[Any], name: str, latency_s: float) -> StepResult[Any]:
     """Make the result of a nested pipeline: that of its last step, under its own name."""
     words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
-    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words)
+    error = noted(final.error, f"step {title(final.name)} of pipeline {title(name)}")
+    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words, error=error)
 
 
 def _kept(run: Run) -> list[StepResult[Any]]:

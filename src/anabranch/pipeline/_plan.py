@@ -13,6 +13,7 @@ from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._node import Frame, NestedStepError, Node
 from anabranch.pipeline._result import SHOWN, StepResult
 
+TITLE = 200  # characters of a name in a note
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
     "no running event loop",
     "no current event loop",
@@ -130,7 +131,7 @@ class Branches(Mapping[str, StepResult[Any]]):
         found = self._built[key]
         if isinstance(found, Branch):
             plan = self._plans if isinstance(self._plans, Plan) else self._plans[key]
-            what = f"{self._word} {key} of step {self._step}"
+            what = f"{self._word} {title(key)} of step {title(self._step)}"
             found = self._built[key] = result_of(plan, key, found, what)
         return found
 
@@ -166,7 +167,7 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
             shared |= {"status": inner.status, "reason": inner.reason}
         else:
             shared["feedback"] = feedback_of(branch)
-        return attrs.evolve(inner, **shared)
+        return attrs.evolve(inner, error=noted(inner.error, what), **shared)
     return StepResult(
         output=branch.value if status is Status.SUCCEEDED else None,
         error=noted(branch.error, what),
@@ -196,6 +197,12 @@ def words_of(error: BaseException) -> str:
     except Exception:  # its own, and no reason to lose the result
         words = "its message cannot be written"
     return f"{type(error).__name__}: {words:.200}"
+
+
+def title(name: str) -> str:
+    """Write a name in a note: on one line, and not at length."""
+    short = name if len(name) <= TITLE else f"{name[: TITLE - 1]}…"
+    return short if short.isprintable() else repr(short)[1:-1]
 
 
 def noted(error: BaseException | None, what: str) -> BaseException | None:

@@ -18,7 +18,7 @@ from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig,
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
 from anabranch.pipeline._parallel import ParallelStep, terms_of
-from anabranch.pipeline._plan import Plan, result_of
+from anabranch.pipeline._plan import Plan, result_of, title
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import MapOptions, ParallelOptions, StepOptions, TakesContext
 
@@ -265,9 +265,10 @@ class Step(Node[In, Out]):
                 await scheduler.run_all([branch])
         except BaseException as error:
             if frame.is_cancelled_by(error):
-                frame.keep(result_of(plan, name, branch, f"step {name}"))
+                frame.keep(result_of(plan, name, branch, f"step {title(name)}"))
+                frame.stopped(name)
             raise
-        result = result_of(plan, name, branch, f"step {name}")
+        result = result_of(plan, name, branch, f"step {title(name)}")
         if run.delivery is not None:
             frame.emit(StepFinished(branch.ended_at, path, str(result.status)))
         return result
