@@ -73,16 +73,12 @@ LATER_OF_PARALLEL = {
     "merge_strategy": MergeStrategy.CONTEXT_UPDATE,
     "merge_config": object(),
     "merge_order": "completed",
-    "halt": object(),
-    "priorities": {"a": 1},
-    "cancel_when": [object()],
-    "cancel_grace": 1.0,
     "breach_event": object(),
     "context_include_keys": ["a"],
     "field_mapping": {"a": ["b"]},
     "reduce": plain,
 }
-LATER_OF_MAP = {"halt": object(), "reduce": plain}
+LATER_OF_MAP = {"reduce": plain}
 LATER_OF_STEP = {"retry": 3, "breaker": object(), "fallback": plain, "cache": object()}
 LATER_OF_RUN = {"budget": object(), "breach_event": object()}
 
@@ -425,8 +421,6 @@ def test_the_defaults_of_what_is_not_built_yet_may_be_written() -> None:
     defaults = dict.fromkeys(LATER_OF_PARALLEL) | {
         "merge_strategy": MergeStrategy.NO_MERGE,
         "merge_order": "declared",
-        "cancel_when": (),
-        "cancel_grace": 5.0,
     }
     Step.parallel(BRANCHES, **defaults)
     Step.parallel(BRANCHES, cancel_when=[], cancel_grace=5)

@@ -25,6 +25,8 @@ from anyio._backends._asyncio import TaskGroup as _AnyioGroup
 # "this thread, which I started myself, belongs to that loop" (tests/test_anyio.py watches it).
 from anyio._core._eventloop import threadlocals
 
+from anabranch._work import OWN_CANCELS
+
 T = TypeVar("T")
 
 Cancelled = asyncio.CancelledError
@@ -175,8 +177,8 @@ def own_cancel(before: int | None) -> str:
     if before is None and task.cancelling():
         while task.uncancel():
             pass
-        return "its own task was cancelled"
-    return "it raised CancelledError, and nobody had cancelled it"
+        return OWN_CANCELS[0]
+    return OWN_CANCELS[1]
 
 
 async def _run_sync(

@@ -9,7 +9,6 @@ is a checkpoint due. docs/explanation/hand.md tells why, with the figures.
 
 from __future__ import annotations
 
-import math
 from contextvars import Context
 from types import CoroutineType, SimpleNamespace
 from typing import Any
@@ -23,50 +22,27 @@ from anabranch._courtesy import (
     wait_for_reader,
 )
 from anabranch._knot import look_again, take
+from anabranch._lease import Lease
 from anabranch._ledger import SLICE_S, Ledger
-from anabranch._runtime import for_thread, own_cancel
+from anabranch._runtime import for_thread
 from anabranch._thread_hand import ThreadHand
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Status
 from anabranch.lanes._thread import io_lane
 
 
-class Hand:
+class Hand(Lease):
     """Hold tokens, and run branches until the queue is empty or somebody else comes first."""
 
-    __slots__ = (
-        "_cancels",
-        "_fresh",
-        "_guest",
-        "_leases",
-        "_origin",
-        "_proven",
-        "_scope",
-        "_slept",
-        "_succeed",
-        "_thread",
-        "_used_up",
-        "branch",
-        "held",
-        "ledger",
-    )
+    __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_slept", "_succeed")
 
     def __init__(self, ledger: Ledger, held: Held, *, guest: bool = False) -> None:
-        self.ledger = ledger
-        self._guest = guest  # it works in the task that opened the scheduler
-        self.held = held
-        self.branch: Branch | None = None  # begun, and not recorded
-        self._thread: ThreadHand | None = None  # the one at work, or the one that was abandoned
+        super().__init__(ledger, held, guest=guest)
         self._leases = ledger.leases
-        self._scope: Any = None
-        self._used_up = False
         self._slept = False  # the branch has suspended, so the loop went round
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
         self._proven = False  # it has run a branch
-        self._cancels = (
-            ledger.host.native_cancels() if guest else 0
-        )  # how often the host was cancelled before
         ledger.fresh += 1
         if self._leases:
             ledger.hands.add(self)
@@ -133,37 +109,6 @@ class Hand:
                 ledger.grow_in_step()
         return ledger.unarmed
 
-    def interrupted(self) -> None:
-        """Hear that something was thrown into the branch: most likely a cancellation."""
-        self._used_up = True
-
-    async def _pass_on_cancel(self) -> None:
-        """Begin no further branch where the last one kept a cancellation from outside to itself."""
-        self._used_up = False
-        await self.ledger.runtime.lowlevel.checkpoint_if_cancelled()
-        if self._guest and self.ledger.host.native_cancels() > self._cancels:
-            raise self.ledger.runtime.Cancelled
-
-    def cancel(self, reason: str) -> bool:
-        """Cancel the branch that runs now; False when there is none."""
-        branch = self.branch
-        if self._thread is not None:
-            branch = self._thread.branch
-            if branch is None or not self._thread.cancel(branch, reason):
-                return False
-        if branch is None or (branch.reason and self._used_up):
-            return False
-        if self._scope is None:  # opened so that single branches cannot be cancelled
-            return False
-        branch.reason = reason
-        self._used_up = True
-        self._scope.cancel(reason=reason)
-        return True
-
-    def running(self) -> Branch | None:
-        """Return the branch that runs now, in the hand's task or in its thread."""
-        return self.branch if self._thread is None else self._thread.branch
-
     async def _lease(self) -> bool:
         """Work under one cancel scope; True when a fresh one should follow it."""
         ledger = self.ledger
@@ -186,14 +131,6 @@ class Hand:
             self._succeed = True
             return False
         return again
-
-    def _is_own_cancel(self) -> bool:
-        """Tell whether a cancellation that came up concerns the branch alone; note its reason."""
-        if self.branch is None:
-            return False
-        reason = own_cancel(self._cancels if self._guest else None)
-        self.branch.reason = self.branch.reason or reason
-        return bool(reason)
 
     async def _work(self) -> bool:
         """Run branches; True when the scope is used up, False when the hand should end."""
@@ -342,11 +279,6 @@ class Hand:
         self._end_deadline(first)
         return branch
 
-    def _end_deadline(self, branch: Branch) -> None:
-        if branch.timeout is not None:
-            self._scope.deadline = math.inf
-            self._used_up = self._used_up or self._scope.cancel_called
-
     def _become_stale(self) -> None:
         """Count as a hand whose branch has suspended: it will not start the next one soon."""
         if self._fresh:
@@ -358,38 +290,3 @@ class Hand:
         if not self._fresh:
             self._fresh = True
             self.ledger.fresh += 1
-
-    def _failed(self, branch: Branch, error: Exception | None) -> None:
-        """Set how a branch ended that did not succeed; a cancellation comes before its error."""
-        early = error is None or self._ends_early()
-        branch.end_badly(
-            error,
-            ran_out=branch.timeout is not None and self._scope.cancel_called,
-            stopped=self.ledger.why_cancelled() if early else "",
-            abandoned=self._thread is not None and self._thread.abandoned,
-        )
-
-    def _ends_early(self) -> bool:
-        """Tell whether a branch that raises now does so because everything is being cancelled."""
-        if self.ledger.ends_early():
-            return True
-        if not self._used_up:
-            return False
-        if self._guest and self.ledger.host.native_cancels() > self._cancels:
-            return True
-        return self.ledger.runtime.current_effective_deadline() == -math.inf
-
-    def _record(
-        self, branch: Branch, error: Exception | None, passes: BaseException | None = None
-    ) -> None:
-        """Record a branch whose end took the hot loop with it: its cancellation, or an exit."""
-        self.branch = None
-        if isinstance(passes, (KeyboardInterrupt, SystemExit)):
-            branch.error = passes
-            self.ledger.end(branch, Status.FAILED)
-            return
-        if passes is not None:  # one that struck child tasks only, and was never thrown in here
-            self._used_up = True
-        self._failed(branch, error)
-        assert branch.status is not None
-        self.ledger.end(branch, branch.status, branch.reason)

@@ -36,6 +36,15 @@ class Queue:
         """Append branches that all have priority 0."""
         self._levels[0].extend(branches)
 
+    def push_levels(self, branches: list[Branch]) -> None:
+        """Append branches, as many at once as have the same priority."""
+        levels: dict[int, list[Branch]] = {}
+        for branch in branches:
+            levels.setdefault(branch.priority, []).append(branch)
+        for priority, alike in levels.items():
+            level = self._levels.get(priority)
+            (self._add_level(priority) if level is None else level).extend(alike)
+
     def pop(self) -> Branch | None:
         """Remove the most urgent branch that has not ended; None when there is none."""
         for level in self._order:

@@ -10,22 +10,24 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from anabranch._branch import Branch
 from anabranch._dispatch import Dispatcher
 from anabranch._feed import Accept
+from anabranch._following import Applied, Live
 from anabranch._glob import Which, matcher
 from anabranch._hand import Hand
 from anabranch._host import Host, current_host
 from anabranch._intake import Intake
 from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._ledger import Ledger
+from anabranch._limits import lendable, limiters_of
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact
 from anabranch._outcomes import Outcomes
-from anabranch._runtime import Runtime, check_home, loop_runs_here
+from anabranch._runtime import loop_runs_here
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
@@ -34,7 +36,6 @@ from anabranch.errors import (
     SchedulerClosedError,
     not_built_yet,
 )
-from anabranch.lanes._thread import io_lane
 
 EVENTS_AT_ONCE = 500  # that jobs are queued, before the loop goes round
 
@@ -65,16 +66,6 @@ def open_scheduler(
     return Scheduler([limit], delivery=delivery, own_delivery=True)
 
 
-class Live(Protocol):
-    """Follow a run while it goes on: every scheduler in it, and every branch that ends."""
-
-    def opened(self, scheduler: Scheduler) -> None: ...
-    def closed(self, scheduler: Scheduler) -> None: ...
-    def ended(self, scheduler: Scheduler, branch: Branch) -> None: ...
-    @property
-    def outcomes(self) -> Outcomes: ...
-
-
 class Scheduler:
     """Own branches: queue them, run them under limiters, collect how they ended."""
 
@@ -97,7 +88,9 @@ class Scheduler:
         keeps: bool = True,
         host: Host | None = None,
         why_outside: Callable[[], str] | None = None,
+        rules: Sequence[Applied] = (),
     ) -> None:
+        self._rules = rules
         self._why_outside = why_outside  # what to say of a cancellation from outside
         self._host = host  # of the running loop, if the caller knows it
         self._live = live
@@ -118,11 +111,11 @@ class Scheduler:
         limiters: list[Limiter] = []
         private: list[Limiter] = []
         if self._limits:
-            limiters, private = _limiters_of(self._limits, runtime, infinite=self._reads)
+            limiters, private = limiters_of(self._limits, runtime, infinite=self._reads)
         # Children's tokens come from here: what the calling branch holds of them is lent.
         held = holding.get()
         if held is not None:
-            self._loan = Loan(_lendable(limiters, host), runtime)
+            self._loan = Loan(lendable(limiters, host), runtime)
         self.ledger = ledger = Ledger(
             host,
             limiters,
@@ -138,9 +131,11 @@ class Scheduler:
         if self._why_outside is not None:
             ledger.why_outside = self._why_outside
         ledger.shared = len(private) < len(limiters)
-        if self._reads or self._live is not None:
+        if self._reads or self._live is not None or self._rules:
             ledger.on_end = self._ended
             ledger.listening = True
+            for rules in self._rules:
+                rules.opened(self)
         if self._live is not None:
             self._live.opened(self)
         self._runtime = runtime
@@ -261,15 +256,35 @@ class Scheduler:
         self._record_queued(reason)
         self._nursery.cancel_scope.cancel(reason=reason)
 
-    async def run_all(self, branches: list[Branch]) -> None:
-        """Run branches of priority 0, whose keys are known to differ, to their end.
+    def start_no_more(self, reason: str) -> None:
+        """Reject what is queued, and pull nothing more; what runs goes on to its end."""
+        self._record_queued(reason, Status.REJECTED)
+
+    def why_below(self, key: str) -> str:
+        """Say what cancels whatever is nested in the branch ``key``, as far as it can be known."""
+        ledger = self.ledger
+        for hand in ledger.hands:
+            branch = hand.running()
+            if branch is not None and branch.key == key:
+                reason: str = hand.why_cancelled()
+                if reason:
+                    return reason
+        if not ledger.stopped and ledger.clock() >= ledger.deadline:
+            return f"deadline: {ledger.timeout:g} s (timeout= of step {ledger.step})"
+        return ledger.why_cancelled()
+
+    async def run_all(self, branches: list[Branch], *, urgent: bool = False) -> None:
+        """Run branches whose keys are known to differ to their end; ``urgent`` if some are.
 
         The calling task works as a hand itself, so a step of one branch needs no further task.
         """
         self._alone = len(branches) < 2
         async with self:
             ledger = self.ledger
-            ledger.queue.push_all(branches)
+            if urgent:
+                ledger.queue.push_levels(branches)
+            else:
+                ledger.queue.push_all(branches)
             for number, branch in enumerate(branches if ledger.delivery is not None else (), 1):
                 ledger.queued(branch)
                 if not number % EVENTS_AT_ONCE:
@@ -322,15 +337,17 @@ class Scheduler:
             ledger.ended.pop()
             ledger.read += 1
             ledger.counts[str(branch.status)] += 1
+        for rules in self._rules:
+            rules.ended(self, branch)
 
-    def _record_queued(self, reason: str) -> None:
+    def _record_queued(self, reason: str, status: Status = Status.CANCELLED) -> None:
         ledger = self.ledger
         if self._intake is not None:
             self._intake.end()
         if ledger.queue:
             with ledger.lock:
                 for branch in ledger.queue.waiting():
-                    ledger.end(branch, Status.CANCELLED, reason)
+                    ledger.end(branch, status, reason)
                 ledger.queue.prune()
 
     async def _end_loan(self, *, waits: bool) -> None:
@@ -361,32 +378,9 @@ class Scheduler:
         self._state = "closed"
         if self._live is not None:
             self._live.closed(self)
+        for rules in self._rules:
+            rules.closed(self)
         if self._reads:
             self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:
             self._delivery.close()
-
-
-def _limiters_of(
-    limits: Sequence[float | Limiter], runtime: Runtime, *, infinite: bool
-) -> tuple[list[Limiter], list[Limiter]]:
-    """Return the limiters, each once, and which of them are made here and nobody else's.
-
-    One without a limit is made only if ``infinite``, where somebody may want to set it.
-    """
-    limiters: list[Limiter] = []
-    private: list[Limiter] = []
-    for limit in limits:
-        if isinstance(limit, (int, float)):
-            if infinite or limit != math.inf:
-                private.append(runtime.CapacityLimiter(limit))
-                limiters.append(private[-1])
-        elif not any(limit is other for other in limiters):
-            check_home(limit)
-            limiters.append(limit)
-    return limiters, private
-
-
-def _lendable(limiters: Sequence[Limiter], host: Host) -> list[Limiter]:
-    """Return what a branch lends that opens a scheduler: a thread that waits needs no place."""
-    return [*limiters, io_lane(host).limiter]

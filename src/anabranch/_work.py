@@ -17,6 +17,12 @@ from anabranch.errors import ConfigurationError, not_built_yet
 LANES = ("auto", "inline", "io", "cpu")
 
 
+OWN_CANCELS = (  # why a branch was cancelled that nobody of ours has cancelled
+    "its own task was cancelled",
+    "it raised CancelledError, and nobody had cancelled it",
+)
+
+
 class Status(StrEnum):
     """Say how a branch ended; a status is a string and compares as one."""
 
@@ -209,6 +215,24 @@ class Job:
     lane: Any = attrs.field(default="auto", kw_only=True, validator=_check_lane)
     retry: object = attrs.field(default=None, kw_only=True, validator=_refuse)
     on_cancel: str = attrs.field(default="abandon", kw_only=True, validator=_check_on_cancel)
+
+
+@attrs.frozen
+class Usage:
+    """Tell what was charged in a run.
+
+    Attributes:
+        cost_usd: US dollars, the nearest float to the exact sum. tokens: their number.
+        custom: by the name of each unit of your own.
+    """
+
+    cost_usd: float = 0.0
+    tokens: int = 0
+    custom: Mapping[str, float] = attrs.field(factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {"cost_usd": self.cost_usd, "tokens": self.tokens, "custom": dict(self.custom)}
 
 
 @attrs.frozen

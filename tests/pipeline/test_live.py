@@ -86,7 +86,7 @@ async def test_what_is_queued_is_cancelled_too_and_never_starts() -> None:
     assert {outcome.reason for outcome in outcomes} == {"cancelled"}
     result = run.result.step_history[0]
     assert not result.success
-    assert result.feedback == "0 of 9 branches succeeded"
+    assert result.feedback == "0 of 9 branches succeeded, 9 were stopped"
 
 
 @pytest.mark.parametrize("which", ["", None, 3])

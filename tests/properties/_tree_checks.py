@@ -63,7 +63,10 @@ class _Step:
         good = sum(each.status is Status.SUCCEEDED for each in self.branches.values())
         agree = all(b.success == (b.status is Status.SUCCEEDED) for b in self.branches.values())
         self.claim(agree, "success and status of a branch differ")
-        enough = good == len(self.branches) or (good > 0 and spec.ignore)
+        cut = sum(b.status is Status.CANCELLED for b in self.branches.values())
+        enough = good == len(self.branches) or (
+            good > 0 and (spec.ignore or good + cut == len(self.branches))
+        )
         if result.reason:
             self.claim(not result.success and result.status in STOPPED, "the reason")
         elif isinstance(spec, t.Parallel):  # a map may have been stopped between two items

@@ -9,15 +9,19 @@ from anabranch.pipeline._config import (
 )
 from anabranch.pipeline._live import LiveRun, Snapshot, StepSnapshot
 from anabranch.pipeline._map import MapStep
-from anabranch.pipeline._parallel import ParallelStep, UnboundedWarning
+from anabranch.pipeline._parallel import ParallelStep
 from anabranch.pipeline._pipeline import Pipeline
 from anabranch.pipeline._result import PipelineResult, StepResult
+from anabranch.pipeline._rules import CancelWhen, Halt
 from anabranch.pipeline._step import Step
+from anabranch.pipeline._terms import UnboundedWarning
 
 __all__ = [
     "BranchFailureStrategy",
+    "CancelWhen",
     "ConcurrencyConfig",
     "ExecutionConfig",
+    "Halt",
     "LiveRun",
     "MapStep",
     "MergeStrategy",

@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from anabranch._branch import Branch
+from anabranch._following import Live
 from anabranch._glob import Which, matcher
 from anabranch._host import current_host
 from anabranch._nursery import is_cancelled, leave
 from anabranch._outcomes import Outcomes
-from anabranch._scheduler import Live, Scheduler
+from anabranch._scheduler import Scheduler
 from anabranch.errors import AnabranchError, SchedulerClosedError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._result import PipelineResult

@@ -19,15 +19,16 @@ from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_arity
 from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._parallel import (
+from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
+from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._terms import (
     Terms,
     group_of,
+    is_spared,
     scheduler_of,
     verdict_of,
     wider_io_lane,
 )
-from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
-from anabranch.pipeline._result import StepResult
 
 T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 U = TypeVar("U")
@@ -74,11 +75,15 @@ class MapStep(Node[T, list[U]]):
         total = len(items) if isinstance(items, Sized) else None
         terms = self._terms_for(total, frame)
         keeps = not (frame.last and frame.run.live is not None)
-        mapping = _Mapping(self._plan, frame, keeps)
+        try:
+            rules = terms.rules(f"Step.map_over {name!r}", frame.path, total)
+        except ConfigurationError as error:
+            return _failed(name, error)
         scheduler = scheduler_of(
-            terms, frame, name, math.inf if total is None else total, keeps=keeps
+            terms, frame, name, math.inf if total is None else total, rules, keeps=keeps
         )
-        mapping.scheduler = scheduler
+        inside = frame.below(scheduler, rules) if self._plan.nested else frame
+        mapping = _Mapping(self._plan, inside, scheduler, keeps)
         frame.emit(StepStarted(started_at, frame.path + name, total, terms.limit_now()))
         broke: Exception | None = None
         try:
@@ -96,7 +101,8 @@ class MapStep(Node[T, list[U]]):
                 frame.stopped(name)
             raise
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
-        result = mapping.result(name, terms, started_at, why, broke)
+        halted = "" if rules is None else rules.halted
+        result = mapping.result(name, terms, started_at, why, broke, halted)
         frame.emit(StepFinished(frame.run.clock(), frame.path + name, str(result.status)))
         return result
 
@@ -125,8 +131,8 @@ class MapStep(Node[T, list[U]]):
 class _Mapping:
     """Keep one run's branches, or only their counts."""
 
-    def __init__(self, plan: Plan, frame: Frame, keeps: bool) -> None:
-        self.scheduler: Scheduler
+    def __init__(self, plan: Plan, frame: Frame, scheduler: Scheduler, keeps: bool) -> None:
+        self.scheduler = scheduler
         self._plan = plan
         self._frame = frame
         self._keeps = keeps
@@ -142,7 +148,13 @@ class _Mapping:
         return branch
 
     def result(
-        self, name: str, terms: Terms, started_at: float, why: str, error: Exception | None = None
+        self,
+        name: str,
+        terms: Terms,
+        started_at: float,
+        why: str,
+        error: Exception | None = None,
+        halted: str = "",
     ) -> StepResult[Any]:
         """Fold how the items ended."""
         ledger = self.scheduler.ledger
@@ -155,7 +167,11 @@ class _Mapping:
             else ledger.counts
         )
         total = sum(counts.values())
-        success, status, words = verdict_of(terms, counts["succeeded"], total, why)
+        spared = sum(map(is_spared, self._branches))
+        if not self._keeps:
+            spared = counts["cancelled"] + counts["rejected"]
+        good = counts["succeeded"]
+        success, status, words = verdict_of(terms, good, total, spared, why, halted)
         if error is not None:
             success, status = False, Status.FAILED
             words = f"the items raised {words_of(error)}; {words}"
@@ -174,7 +190,7 @@ class _Mapping:
             success=success,
             status=status,
             feedback=words,
-            reason=why,
+            reason=why or halted,
             output=output if self._keeps else None,
             error=error,
             latency_s=ledger.clock() - started_at,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 import attrs
 
+from anabranch._following import Applied, Live
 from anabranch._host import Host
 from anabranch._nursery import is_cancelled
 from anabranch._observers import Delivery
-from anabranch._scheduler import Live
+from anabranch._scheduler import Scheduler
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
 from anabranch.events import Event, StepFinished
@@ -55,6 +56,19 @@ class Frame:
     path: str  # of the branch that the step runs in, with a trailing slash; empty at the top
     limiters: tuple[Limiter, ...]  # of the pipelines around it, outermost first
     last: bool = False  # nothing follows it in the whole run
+    step: Scheduler | None = None  # of the step whose branch this is
+    rules: tuple[Applied, ...] = ()  # of the steps around it
+
+    def why_cancelled(self) -> str:
+        """Say what cancels a step here that nothing of its own has stopped."""
+        if self.step is not None:
+            return self.step.why_below(self.path[:-1])
+        return self.run.why_cancelled()
+
+    def below(self, step: Scheduler, rules: Applied | None) -> Frame:
+        """Return the frame for what is nested in branches of ``step``."""
+        above = self.rules if rules is None else (*self.rules, rules)
+        return attrs.evolve(self, step=step, rules=above)
 
     def is_cancelled_by(self, error: BaseException) -> bool:
         """Tell whether ``error`` is a cancellation, so that what the step was is to be kept."""

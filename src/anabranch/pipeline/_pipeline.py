@@ -11,11 +11,11 @@ import anyio
 import attrs
 
 from anabranch import _runtime
+from anabranch._following import Live
 from anabranch._host import Host, current_host
 from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact, refuse_later
 from anabranch._runtime import check_home
-from anabranch._scheduler import Live
 from anabranch._work import check_seconds, name_of
 from anabranch.abc import Limiter, Observer
 from anabranch.errors import ConfigurationError, DuplicateKeyError, HostLoopError

@@ -39,12 +39,17 @@ class Plan:
     on_cancel: str = "abandon"
     takes_context: bool = False
     nested: bool = False
+    priority: int = 0
     simple: bool = attrs.field(init=False)  # a plain call of fn(data), nothing to look up
 
     @simple.default
     def _simple(self) -> bool:
         terms = self.takes_context or self.nested or self.lane is not None or self.timeout
         return not terms and self.on_cancel == "abandon"
+
+    def as_urgent_as(self, priorities: Mapping[str, int]) -> Plan:
+        """Return the plan with the priority that its key has there, or 0."""
+        return attrs.evolve(self, priority=priorities.get(self.key, 0))
 
     def branch(
         self,
@@ -62,7 +67,10 @@ class Plan:
         """
         path = frame.path
         if self.simple:
-            return Branch(path + key if path else key, self.kind, self.fn, args, now)
+            branch = Branch(path + key if path else key, self.kind, self.fn, args, now)
+            if self.priority:
+                branch.priority = self.priority
+            return branch
         fn: Callable[..., Any] = self.fn
         if self.nested:
             args = (self.node, args[0], frame, key)
@@ -81,6 +89,7 @@ class Plan:
             now,
             timeout=self.timeout,
             on_cancel=self.on_cancel,
+            priority=self.priority,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
 from anabranch._options import exact, refuse_later
@@ -17,9 +17,11 @@ from anabranch.pipeline._check import check_function, check_name, takes_context
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
-from anabranch.pipeline._parallel import ParallelStep, terms_of
+from anabranch.pipeline._parallel import ParallelStep
 from anabranch.pipeline._plan import Plan, result_of, title
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._rules import CancelWhen, Halt, check_priorities
+from anabranch.pipeline._terms import terms_of
 from anabranch.pipeline._typed import MapOptions, ParallelOptions, StepOptions, TakesContext
 
 T = TypeVar("T")
@@ -146,9 +148,9 @@ class Step(Node[In, Out]):
         track_completion: bool | None = None,
         timeout: float | None = 30.0,
         on_branch_failure: BranchFailureStrategy = BranchFailureStrategy.PROPAGATE,
-        halt: None = None,
-        priorities: None = None,
-        cancel_when: Sequence[Never] = (),
+        halt: Halt | None = None,
+        priorities: Mapping[str, int] | None = None,
+        cancel_when: Sequence[CancelWhen] = (),
         cancel_grace: float = 5.0,
         breach_event: None = None,
         context_include_keys: None = None,
@@ -168,6 +170,10 @@ class Step(Node[In, Out]):
             timeout: seconds for the whole step; None for none.
             on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds
                 if one branch did).
+            halt: a Halt: end the step early when enough branches have ended in a certain way.
+            priorities: glob over keys to a whole number, larger is more urgent; 0 for the rest. A
+                free token goes to the most urgent queued branch, the first declared among equals.
+            cancel_when: CancelWhen rules: cancel some branches when others have ended.
 
         Raises:
             ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
@@ -179,9 +185,6 @@ class Step(Node[In, Out]):
             "merge_strategy": (merge_strategy, MergeStrategy.NO_MERGE),
             "merge_config": (merge_config, None),
             "merge_order": (merge_order, "declared"),
-            "halt": (halt, None),
-            "priorities": (priorities, None),
-            "cancel_when": (cancel_when or (), ()),
             "cancel_grace": (cancel_grace, 5.0),
             "breach_event": (breach_event, None),
             "context_include_keys": (context_include_keys, None),
@@ -190,8 +193,10 @@ class Step(Node[In, Out]):
         }
         refuse_later(where, later)
         limit = (concurrency, max_concurrency, track_completion)
-        terms = terms_of(where, *limit, timeout, on_branch_failure)
-        return ParallelStep(title, _plans(where, parts), terms)
+        plans = _plans(where, parts, priorities)
+        terms = terms_of(where, *limit, timeout, on_branch_failure, halt)
+        terms = terms.with_rules(where, plans, cancel_when)
+        return ParallelStep(title, plans, terms)
 
     if TYPE_CHECKING:
 
@@ -225,7 +230,7 @@ class Step(Node[In, Out]):
         max_concurrency: int | Limiter | None = None,
         timeout: float | None = None,
         on_branch_failure: BranchFailureStrategy = BranchFailureStrategy.PROPAGATE,
-        halt: None = None,
+        halt: Halt | None = None,
         reduce: None = None,
     ) -> MapStep[Any, Any]:
         """Run ``step`` once for each item, pulled only as fast as it runs.
@@ -238,6 +243,7 @@ class Step(Node[In, Out]):
             timeout: seconds for the whole step; None for none.
             on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds
                 if one item did).
+            halt: a Halt: end the step early; ``percent`` needs items with a length.
 
         Raises:
             ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
@@ -245,8 +251,9 @@ class Step(Node[In, Out]):
         """
         check_name("Step.map_over", name)
         where = f"Step.map_over {name!r}"
-        refuse_later(where, {"halt": (halt, None), "reduce": (reduce, None)})
-        terms = terms_of(where, concurrency, max_concurrency, None, timeout, on_branch_failure)
+        refuse_later(where, {"reduce": (reduce, None)})
+        limit = (concurrency, max_concurrency, None)
+        terms = terms_of(where, *limit, timeout, on_branch_failure, halt)
         return MapStep(name, _plan(where, "item", step), items, terms)
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
@@ -260,7 +267,7 @@ class Step(Node[In, Out]):
                 await _run_here(branch, frame)
             else:
                 scheduler = Scheduler(
-                    [], reads=False, leases=False, host=run.host, why_outside=run.why_cancelled
+                    [], reads=False, leases=False, host=run.host, why_outside=frame.why_cancelled
                 )
                 await scheduler.run_all([branch])
         except BaseException as error:
@@ -304,7 +311,7 @@ async def _run_here(branch: Branch, frame: Frame) -> None:
         is_cancel = isinstance(error, host.runtime.Cancelled)
         branch.reason = own_cancel(before) if is_cancel else ""
         if not branch.reason:  # from outside, so it goes on
-            branch.reason = frame.run.why_cancelled()
+            branch.reason = frame.why_cancelled()
             raise
     finally:
         branch.ended_at = host.clock()
@@ -337,7 +344,7 @@ def as_node(where: str, name: str, part: object) -> Node[Any, Any]:
     return Step(name, part)
 
 
-def _plans(where: str, branches: object) -> tuple[Plan, ...]:
+def _plans(where: str, branches: object, priorities: object = None) -> tuple[Plan, ...]:
     if not isinstance(branches, Mapping):
         raise ConfigurationError(
             f"{where}: branches={branches!r:.80} ({type(branches).__name__}) is no mapping; "
@@ -349,7 +356,9 @@ def _plans(where: str, branches: object) -> tuple[Plan, ...]:
             raise ConfigurationError(
                 f"{where}: the key {key!r} holds '/', which parts a path; leave it out"
             )
-    return tuple(_plan(where, key, branch) for key, branch in branches.items())
+    plans = tuple(_plan(where, key, branch) for key, branch in branches.items())
+    urgent = check_priorities(where, list(branches), priorities)
+    return plans if urgent is None else tuple(each.as_urgent_as(urgent) for each in plans)
 
 
 def _plan(where: str, key: str, part: object) -> Plan:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Never, Protocol, TypedDict, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from anabranch.abc import Lane, Limiter
 from anabranch.pipeline._config import (
@@ -12,6 +12,7 @@ from anabranch.pipeline._config import (
     ExecutionConfig,
     MergeStrategy,
 )
+from anabranch.pipeline._rules import CancelWhen, Halt
 
 T_contra = TypeVar("T_contra", contravariant=True)
 U_co = TypeVar("U_co", covariant=True)
@@ -49,7 +50,7 @@ class MapOptions(TypedDict, total=False):
     max_concurrency: int | Limiter | None
     timeout: float | None
     on_branch_failure: BranchFailureStrategy
-    halt: None
+    halt: Halt | None
     reduce: None
 
 
@@ -64,9 +65,9 @@ class ParallelOptions(TypedDict, total=False):
     track_completion: bool | None
     timeout: float | None
     on_branch_failure: BranchFailureStrategy
-    halt: None
-    priorities: None
-    cancel_when: Sequence[Never]
+    halt: Halt | None
+    priorities: Mapping[str, int] | None
+    cancel_when: Sequence[CancelWhen]
     cancel_grace: float
     breach_event: None
     context_include_keys: None

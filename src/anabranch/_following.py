@@ -1,0 +1,30 @@
+"""Say what may follow a scheduler: the live run, and the rules of steps."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from anabranch._branch import Branch
+from anabranch._outcomes import Outcomes
+
+
+class Follower(Protocol):
+    """Hear of every scheduler of a run, or of a step and what is nested in it."""
+
+    def opened(self, scheduler: Any) -> None: ...
+    def closed(self, scheduler: Any) -> None: ...
+    def ended(self, scheduler: Any, branch: Branch) -> None: ...
+
+
+class Live(Follower, Protocol):
+    """Follow a run while it goes on, for somebody who reads its outcomes."""
+
+    @property
+    def outcomes(self) -> Outcomes: ...
+
+
+class Applied(Follower, Protocol):
+    """Apply rules, which may cancel single branches."""
+
+    @property
+    def cancels(self) -> bool: ...
