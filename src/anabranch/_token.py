@@ -30,6 +30,7 @@ class Held:
         "blocks",
         "closed",
         "coming",
+        "hand",
         "inside",
         "limiters",
         "missing",
@@ -45,6 +46,7 @@ class Held:
         self.inside = inside  # held by the same branch as its parent, beside it
         self.blocks: frozenset[Any] = _NOTHING  # what the branch has opened below itself
         self.closed = False
+        self.hand: Any = None  # of a pipeline's step: what is charged here is its branch's
         self.waits_for: Limiter | None = None
         self.coming: Any = None  # an Event while somebody waits in line on its behalf
         self.missing = _NOTHING  # lent, let go, or lost to a cancellation meanwhile
@@ -60,6 +62,7 @@ class Held:
     def give_back(self) -> None:
         """Return every token that is here, for good: what is out on loan does not come back."""
         self.closed = True
+        self.hand = None
         for limiter in self.limiters:
             if limiter not in self.missing:
                 limiter.release_on_behalf_of(self)

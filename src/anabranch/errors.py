@@ -10,8 +10,11 @@
     ├── SchedulerClosedError           the caller's: a job after the scheduler's block was left
     ├── HostLoopError                  the caller's: no loop runs, or one runs where none may
     ├── LaneError                      the branch's: a call that its lane cannot carry
+    ├── OutsideRunError                the caller's: a charge where no run can be found
+    ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
     ├── BranchCancelledError           nobody's: stopped by a deadline, a rule, or from outside
+    ├── MergeError                     the branches': what they changed does not go together
     └── StepFailedError                the step's: it failed, and no branch has an error of its own
 
 Whatever a branch itself raises is data: it is kept as it is, in the branch's result.
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class AnabranchError(Exception):
@@ -55,12 +59,45 @@ class LaneError(AnabranchError, RuntimeError):
     """Say what a lane could not carry: the argument, the result, the worker."""
 
 
+class OutsideRunError(AnabranchError, RuntimeError):
+    """Refuse a charge: it is made outside of a run, or in a process that cannot reach it."""
+
+
+class UsageLimitExceededError(AnabranchError):
+    """Say that a budget was passed, or that an event from outside ended the run.
+
+    Attributes:
+        result: the partial PipelineResult: whatever finished, and what was cancelled for it.
+            None where a branch was refused a reservation.
+    """
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class BranchTimedOutError(AnabranchError, TimeoutError):
     """Stand in the result of a branch that its own timeout struck."""
 
 
 class BranchCancelledError(AnabranchError):
     """Stand in an unwrapped result for a branch that was stopped."""
+
+
+class MergeError(AnabranchError):
+    """Say which field of the context could not be merged, and which branches changed it.
+
+    Attributes:
+        field: its name. branches: the keys of the branches.
+    """
+
+    def __init__(self, message: str, field: str = "", branches: tuple[str, ...] = ()) -> None:
+        super().__init__(message, field, branches)
+        self.field = field
+        self.branches = branches
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class StepFailedError(AnabranchError):

@@ -76,3 +76,10 @@ class StepFinished(Event):
     """Say how a step ended."""
 
     status: str
+
+
+@attrs.frozen
+class Breached(Event):
+    """Say that a budget was passed or a ``breach_event`` set; ``step`` is empty for a whole run."""
+
+    reason: str

@@ -1,0 +1,169 @@
+"""Charge what a branch spends to its run, from wherever the branch does it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+from anabranch._amounts import Amount, Amounts, Given, amounts
+from anabranch._pool import Place, Sums, book, breach_of, charged
+from anabranch._runtime import current
+from anabranch.errors import ConfigurationError, OutsideRunError, UsageLimitExceededError
+
+log = logging.getLogger("anabranch")
+
+
+@overload
+def charge(
+    *,
+    cost_usd: Given | None = None,
+    tokens: int | None = None,
+    reserve: Literal[False] = False,
+    **custom: Given | None,
+) -> None: ...
+@overload
+def charge(
+    *,
+    cost_usd: Given | None = None,
+    tokens: int | None = None,
+    reserve: Literal[True],
+    **custom: Given | None,
+) -> Reservation: ...
+def charge(
+    *,
+    cost_usd: Given | None = None,
+    tokens: int | None = None,
+    reserve: bool = False,
+    **custom: Given | None,
+) -> Reservation | None:
+    """Charge the run that this is called in, at any depth below a branch, threads included.
+
+    The charge that passes a limit of the run's budget cancels every branch that is left before it
+    returns; from a thread, as soon as the loop takes the call. It is counted all the same.
+
+    Args:
+        cost_usd: US dollars. tokens: their number.
+        reserve: the amounts are an estimate: hold them against the budget and return a
+            Reservation, to be settled with what it came to.
+        **custom: amounts of units of your own.
+
+    Raises:
+        OutsideRunError: no run is found here.
+        ConfigurationError: nothing is charged, or what is no amount.
+    """
+    place = charged.get()
+    if place is None:
+        raise _outside()
+    if not isinstance(reserve, bool):
+        raise ConfigurationError(
+            f"charge: reserve={reserve!r:.80} is neither True nor False; "
+            f"the estimate is what cost_usd=, tokens= and the like say"
+        )
+    given = {"cost_usd": cost_usd, "tokens": tokens, **custom}
+    found = amounts("charge", given, tuple(place[0].limits))
+    if reserve:
+        return Reservation(place, found)
+    book(place, None, found)
+    _say_if_late(place, found)
+    return None
+
+
+class Reservation:
+    """Hold an estimate against the budget until it is known what it came to; made by ``charge``.
+
+    Use it with ``with`` or ``async with``: a block that ends by itself without ``settle`` is
+    charged the estimate, one that an exception or a cancellation ends gives it back.
+    Where the budget is breached the block is not begun.
+    """
+
+    __slots__ = ("_account", "_estimate", "_open", "_place")
+
+    def __init__(self, place: Place, estimate: dict[str, Amount]) -> None:
+        self._place = place
+        self._estimate = estimate
+        self._open = True
+        self._account: Sums = book(place, None, {}, reserved=estimate)
+
+    def settle(
+        self, *, cost_usd: Given | None = None, tokens: int | None = None, **custom: Given | None
+    ) -> None:
+        """Charge what it came to, and give back the rest; what is not named, as estimated.
+
+        Raises:
+            ConfigurationError: what is no amount; or it was settled or given back before.
+        """
+        given = {"cost_usd": cost_usd, "tokens": tokens, **custom}
+        real: Amounts = {}
+        if any(value is not None for value in given.values()):
+            real = amounts("settle", given, tuple(self._place[0].limits))
+        if not self._open:
+            raise ConfigurationError(
+                "settle: this reservation is settled, or was given back at the end of its block; "
+                "charge() what comes later"
+            )
+        self._end({**self._estimate, **real})
+
+    def __enter__(self) -> Self:
+        reason = breach_of(self._account)
+        if reason:
+            self._end({})
+            raise _refused(reason)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._open:
+            self._end(self._estimate if kind is None else {})
+
+    async def __aenter__(self) -> Self:
+        reason = breach_of(self._account)
+        if reason:
+            self._end({})
+            await current().lowlevel.checkpoint_if_cancelled()
+            raise _refused(reason)  # a shield, or the loop has not taken the call yet
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _end(self, spent: Amounts) -> None:
+        self._open = False
+        book(self._place, self._account, spent, released=self._estimate)
+        _say_if_late(self._place, spent)
+
+
+def _refused(reason: str) -> UsageLimitExceededError:
+    return UsageLimitExceededError(f"{reason}; what was to be reserved is refused: spend nothing")
+
+
+def _say_if_late(place: Place, spent: Amounts) -> None:
+    if place[0].over and spent:
+        words = ", ".join(f"{unit}={value}" for unit, value in spent.items())
+        log.warning("charged after the run had ended, so in no result: %s", words)
+
+
+def _outside() -> OutsideRunError:
+    processes: Any = sys.modules.get("multiprocessing.process")
+    if (processes is not None and processes.parent_process() is not None) or (
+        "anyio.to_process" in sys.orig_argv  # a worker of lane='cpu'
+    ):
+        return OutsideRunError(
+            "charge() cannot reach its run from another process: return an object that has "
+            "cost_usd or token_counts from the branch, and it is charged for it"
+        )
+    return OutsideRunError(
+        "charge() finds no run here: call it below a branch or a step of a pipeline that runs. "
+        "A thread of threading.Thread or loop.run_in_executor knows no context: "
+        "use anyio.to_thread.run_sync, or let a plain function be the branch"
+    )

@@ -1,0 +1,254 @@
+"""Keep one pool of what a run spends, and trip it once when a limit is passed.
+
+A charge finds its pool through a context variable, which child tasks and threads inherit.
+It is added to the account of its branch and to all that are around it, up to the run, under one
+lock for all pools: no charge is ever half counted, whatever threads charge at once.
+docs/explanation/budgets.md tells what was decided and why.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeAlias
+
+from anabranch._amounts import (
+    Amount,
+    Amounts,
+    as_float,
+    as_number,
+    minus,
+    passes,
+    plus,
+    spoken,
+    unit_spoken,
+)
+from anabranch._token import Held
+from anabranch._work import Usage
+
+_LOCK = threading.Lock()
+_NOTHING: Amounts = {}
+
+
+class Account:
+    """Sum what was charged below one branch, or one step."""
+
+    __slots__ = ("above", "sums")
+
+    def __init__(self, above: Sums) -> None:
+        self.above: Sums | None = above
+        self.sums: dict[str, Amount] = {}
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars; None if none were charged, not even 0."""
+        return as_float(self.sums["cost_usd"]) if "cost_usd" in self.sums else None
+
+    @property
+    def tokens(self) -> int | None:
+        """Their number; None if none were charged, not even 0."""
+        return int(self.sums["tokens"]) if "tokens" in self.sums else None
+
+
+class Pool:
+    """Sum what one run was charged; ``reason`` says how it was breached, and is empty till then."""
+
+    # Most runs set none of these, and pay for none.
+    above: Sums | None = None  # of the branch of another run in which this one was started
+    branch: Charged | None = None  # of the step that runs in the pipeline's own task
+    limits: Amounts = _NOTHING
+    reserved: Amounts = _NOTHING
+    reason = ""
+    over = False  # the run has ended
+    _trip: Callable[[str], None] | None = None
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Amount] = {}
+
+    @property
+    def pool(self) -> Pool:
+        """Itself: every payer has one."""
+        return self
+
+    def account(self) -> Sums:
+        """Return itself: a step at the top is charged to the run."""
+        return self
+
+    def watch(self, limits: Amounts, trip: Callable[[str], None], loop: Any) -> None:
+        """Call ``trip`` with the reason once a limit is passed, in this thread: ``loop``'s."""
+        self.limits = limits
+        self._trip, self._thread, self._loop = trip, threading.get_ident(), loop
+
+    def close(self) -> None:
+        """Hear that the run has ended: nothing is left to be cancelled."""
+        self.over = True
+        self._trip = None
+
+    def usage(self) -> Usage | None:
+        """Return the sums of now; None if nothing was charged."""
+        with _LOCK:
+            sums = dict(self.sums)
+        if not sums:
+            return None
+        cost, tokens = sums.pop("cost_usd", 0), sums.pop("tokens", 0)
+        custom = {unit: as_number(value) for unit, value in sums.items()}
+        return Usage(cost_usd=as_float(cost), tokens=int(tokens), custom=custom)
+
+    def hold(self, reserved: Amounts, released: Amounts) -> None:
+        """Count what is reserved, and what is no more; under the lock."""
+        held = dict(self.reserved)
+        for unit, value in reserved.items():
+            held[unit] = plus(held.get(unit, 0), value)
+        for unit, value in released.items():
+            held[unit] = minus(held[unit], value)
+        self.reserved = held
+
+    def passed(self) -> str:
+        """Say which limit is passed; empty for none."""
+        for unit, limit in self.limits.items():
+            spent, reserved = self.sums.get(unit, 0), self.reserved.get(unit, 0)
+            if passes(plus(spent, reserved), limit):
+                more = f" and reserved {spoken(reserved)}" if reserved else ""
+                of = f"of {spoken(limit)} {unit_spoken(unit)}"
+                return f"breach: spent {spoken(spent)}{more} {of}"
+        return ""
+
+    def tell(self) -> bool:
+        """Have the run cancelled; False if that has to wait until the loop takes the call."""
+        trip = self._trip
+        if trip is None:
+            return True
+        if threading.get_ident() == self._thread:
+            trip(self.reason)
+            return True
+        try:
+            self._loop.run_sync_soon(trip, self.reason)
+        except RuntimeError:  # the loop has ended, and the run with it
+            pass
+        return False
+
+
+Sums: TypeAlias = Account | Pool
+
+
+class Charged(Protocol):
+    """Have an account as soon as it is charged: a branch, or the ledger of a step."""
+
+    account: Any
+
+
+class Payer(Protocol):
+    """Be what a step is charged to: a run, or the branch that it is nested in."""
+
+    @property
+    def pool(self) -> Pool: ...
+    def account(self) -> Sums: ...
+
+
+class Inside:
+    """Be the payer of what is nested in a branch."""
+
+    __slots__ = ("_branch", "_ledger", "pool")
+
+    def __init__(self, pool: Pool, branch: Charged | None, ledger: Any) -> None:
+        self.pool = pool
+        self._branch = branch
+        self._ledger = ledger
+
+    def account(self) -> Sums:
+        """Return the account of the branch."""
+        return account_of(self._branch, self._ledger)
+
+
+# The pool, and what the hand holds that runs the branch, if a hand does: so it is found.
+Place: TypeAlias = tuple[Pool, Held | None]
+charged: ContextVar[Place | None] = ContextVar("anabranch_charged", default=None)
+
+
+def account_of(branch: Charged | None, ledger: Any) -> Sums:
+    """Return the account of a branch, or of its step while it runs none; under the lock."""
+    if ledger.account is None:
+        ledger.account = Account(ledger.payer.account())
+    if branch is None:
+        account: Account = ledger.account
+    else:
+        account = branch.account = branch.account or Account(ledger.account)
+    return account
+
+
+def account_at(place: Place) -> Sums:
+    """Return the account of whatever runs in the context of ``place``; under the lock."""
+    pool, held = place
+    if held is not None:
+        hand = held.hand
+        return pool if hand is None else account_of(hand.running(), hand.ledger)
+    branch = pool.branch
+    if branch is None:
+        return pool
+    account: Account = branch.account or Account(pool)
+    branch.account = account
+    return account
+
+
+def book(
+    place: Place,
+    account: Sums | None,
+    spent: Amounts,
+    reserved: Amounts = _NOTHING,
+    released: Amounts = _NOTHING,
+) -> Sums:
+    """Count amounts, cancel every run whose limit they pass, and return the account.
+
+    Args:
+        account: None for that of ``place``.
+        spent: is added to it and all above it. reserved, released: likewise, for pools only.
+    """
+    tripped = []
+    with _LOCK:
+        account = account_at(place) if account is None else account
+        each: Sums | None = account
+        while each is not None:
+            for unit, value in spent.items():
+                each.sums[unit] = plus(each.sums.get(unit, 0), value)
+            if isinstance(each, Pool):
+                if reserved or released:
+                    each.hold(reserved, released)
+                if each.limits and not each.reason:
+                    each.reason = each.passed()
+                    if each.reason:
+                        tripped.append(each)
+            each = each.above
+    for pool in tripped:
+        hand = None if pool.tell() or place[1] is None else place[1].hand
+        if hand is not None:  # until then no thread of the step begins another branch
+            hand.ledger.stopped = hand.ledger.stopped or pool.reason
+    return account
+
+
+def breach_of(account: Sums) -> str:
+    """Say how a run around ``account`` was breached; empty if none was."""
+    each: Sums | None = account
+    while each is not None:
+        if isinstance(each, Pool) and each.reason:
+            return each.reason
+        each = each.above
+    return ""
+
+
+def open_pool() -> tuple[Pool, Place | None]:
+    """Make the pool of a run, which this context finds from now on; return what it found before."""
+    pool, before = Pool(), charged.get()
+    if before is not None:
+        with _LOCK:
+            pool.above = account_at(before)
+    charged.set((pool, None))
+    return pool, before
+
+
+def close_pool(pool: Pool, before: Place | None) -> None:
+    """End the pool of a run; who charges it later is still counted."""
+    pool.close()
+    here = charged.get()
+    if here is not None and here[0] is pool:  # else a lost coroutine is closed in another context
+        charged.set(before)
