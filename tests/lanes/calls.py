@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -25,6 +26,13 @@ class Poisoned:
 
     def __reduce__(self):
         return explode, ()
+
+
+class Leaving:
+    """Calls sys.exit when it is unpickled."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
 
 
 def explode():
@@ -67,6 +75,36 @@ def kills_itself():
 
 def exits(code):
     os._exit(code)
+
+
+class Untold:
+    """Cannot write itself."""
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+def leaves(code=None):
+    sys.exit(code)
+
+
+def leaves_untold():
+    sys.exit(Untold())
+
+
+class UntoldError(Exception):
+    """Cannot write itself, and cannot be pickled either."""
+
+    __repr__ = __str__ = Untold.__repr__
+    __reduce__ = Stubborn.__reduce__
+
+
+def raises_untold():
+    raise UntoldError
+
+
+def raises_base(kind):
+    raise kind("base")
 
 
 def prints_a_lot():

@@ -1,11 +1,13 @@
 """The cpu lane: what crosses into a process and back, and what cannot."""
 
+import asyncio
 import os
 
 import anyio
 import psutil
 import pytest
 
+from anabranch import Pipeline, Step
 from anabranch._host import current_host
 from anabranch._scheduler import open_scheduler
 from anabranch.errors import LaneError
@@ -67,14 +69,49 @@ async def test_an_exception_comes_back_with_its_traceback():
         (lambda: 1, (), "the function"),
         (calls.add, (1, calls.Stubborn()), "argument 1"),
         (calls.add, (calls.Poisoned(),), "exploded"),
+        (calls.add, (calls.Leaving(),), "SystemExit(3)"),
         (calls.kills_itself, (), "kills_itself died"),
         (calls.exits, (3,), "exits died"),
+        (calls.leaves, (3,), "leaves called sys.exit(3)"),
+        (calls.leaves, ("words",), "leaves called sys.exit('words')"),
+        (calls.leaves, (), "leaves called sys.exit(None)"),
+        (calls.leaves_untold, (), "leaves_untold called sys.exit(<Untold"),
+        (calls.raises_untold, (), "raised <UntoldError, whose repr raises>"),
+        (calls.raises_base, (KeyboardInterrupt,), "raises_base raised KeyboardInterrupt"),
+        (calls.raises_base, (GeneratorExit,), "raises_base raised GeneratorExit"),
+        (calls.raises_base, (asyncio.CancelledError,), "raises_base raised CancelledError"),
     ],
 )
 async def test_what_the_lane_cannot_carry_is_named_and_it_works_afterwards(fn, args, says):
     with pytest.raises(LaneError) as caught:
         await run(fn, *args)
     assert says in str(caught.value)
+    await works_afterwards()
+
+
+async def test_a_call_that_exits_says_where_and_its_process_goes_on():
+    before = await run(calls.pid)
+    with pytest.raises(LaneError) as caught:
+        await run(calls.leaves, 3)
+    note = caught.value.__notes__[0]
+    assert "calls.py" in note
+    assert "sys.exit(code)" in note
+    assert await run(calls.pid) == before
+
+
+async def test_a_call_that_exits_fails_alone():
+    step = Step.parallel(
+        "s",
+        {
+            "exits": Step("exits", calls.leaves, lane="cpu"),
+            "adds": Step("adds", calls.add, lane="cpu"),
+        },
+    )
+    result = await Pipeline([step]).run(3)
+    branches = result.step_history[0].branches
+    assert branches["adds"].output == 4
+    assert branches["exits"].status == "failed"
+    assert isinstance(branches["exits"].error, LaneError)
     await works_afterwards()
 
 

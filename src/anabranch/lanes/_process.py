@@ -39,7 +39,7 @@ class CpuLane:
         """Run the call in a worker; a cancellation kills the worker.
 
         Raises:
-            LaneError: what cannot be pickled, named; or the worker died.
+            LaneError: what cannot be pickled, named; the call called sys.exit; or the worker died.
         """
         call = _pickled(fn, args, kwargs)
         # A worker knows the program as __mp_main__, and so do the classes of what it answers.
@@ -162,7 +162,7 @@ def _call(call: bytes) -> tuple[bool, Any]:
     signal.signal(signal.SIGINT, lambda _, __: None)
     try:
         fn, args, kwargs = pickle.loads(call)
-    except Exception as error:
+    except BaseException as error:  # a module that is imported for it may call sys.exit
         what = f"the call cannot be unpickled in its process: {error!r}"
         return False, _pickled_error(LaneError(what + "; hand plain values to lane='cpu'"))
     try:
@@ -171,11 +171,24 @@ def _call(call: bytes) -> tuple[bool, Any]:
         trace = error.__traceback__
         # The first frame is this one, which tells nobody anything.
         return False, _pickled_error(error.with_traceback(trace and trace.tb_next))
+    except BaseException as error:  # it would end the worker, and then the whole run
+        return False, _pickled_error(_as_lane_error(fn, error))
     try:
         return True, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         what = f"the result of {name_of(fn)} ({type(value).__name__}) cannot be pickled: {error}"
         return False, _pickled_error(LaneError(what + "; return plain values from lane='cpu'"))
+
+
+def _as_lane_error(fn: Callable[..., Any], error: BaseException) -> LaneError:
+    """Make the error for a call that raised what ends a program, such as SystemExit."""
+    if isinstance(error, SystemExit):
+        what = f"{name_of(fn)} called sys.exit({_repr(error.code)}) in its process"
+    else:
+        what = f"{name_of(fn)} raised {type(error).__name__} in its process, which ends a program"
+    trace = error.__traceback__
+    told = LaneError(f"{what}, and that ends its call alone; return a value or raise an Exception")
+    return told.with_traceback(trace and trace.tb_next)
 
 
 def _pickled_error(error: Exception) -> tuple[bytes | None, str, str]:
@@ -185,8 +198,15 @@ def _pickled_error(error: Exception) -> tuple[bytes | None, str, str]:
         data = pickle.dumps(error)
         pickle.loads(data)
     except Exception:  # an exception class that does not take its own args, or holds a lock
-        return None, repr(error), words
-    return data, repr(error), words
+        return None, _repr(error), words
+    return data, _repr(error), words
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # its own, and no reason to lose the rest
+        return f"<{type(value).__name__}, whose repr raises>"
 
 
 def _unpickled_error(answer: tuple[bytes | None, str, str]) -> Exception:
