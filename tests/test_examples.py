@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,26 @@ def test_the_census_counts_a_folder(sources: Path, loop: str) -> None:
     assert "broken.py: line 1: Missing parentheses" in done.stdout
     assert "at once at the peak" in done.stdout
     assert "times as fast" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity here")
+def test_the_census_runs_as_many_processes_as_it_has_cores(sources: Path) -> None:
+    file = str(EXAMPLES / "census.py")
+    one_core = (
+        "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", one_core, *PROGRAM, "run", file, "--data", f'"{sources}"'],
+        cwd=sources,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n1 at once at the peak" in done.stdout
 
 
 def test_the_census_of_an_empty_folder_says_so(tmp_path: Path) -> None:
