@@ -36,6 +36,7 @@ SLIPS = {  # names that the same two things have elsewhere
 }
 NEAR = 0.85  # "token" and "request" are slips for "tokens" and "requests"; "tokens_in" is a unit
 
+NOTHING: Amounts = {}
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
@@ -94,11 +95,14 @@ def plus(a: Amount, b: Amount) -> Amount:
     return _EXACT.add(Decimal(a), Decimal(b))
 
 
-def minus(a: Amount, b: Amount) -> Amount:
-    """Subtract without rounding."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a - b
-    return _EXACT.subtract(Decimal(a), Decimal(b))
+def together(a: Amounts, b: Amounts, *, less: Amounts = NOTHING) -> Amounts:
+    """Add by unit, without rounding, and take ``less`` off."""
+    sums = dict(a)
+    for unit, value in b.items():
+        sums[unit] = plus(sums.get(unit, 0), value)
+    for unit, value in less.items():
+        sums[unit] = plus(sums[unit], -value if isinstance(value, int) else value.copy_negate())
+    return sums
 
 
 def passes(spent: Amount, limit: Amount) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any
 
+from anabranch._pool import Account
 from anabranch._work import Job, Outcome, Status, is_async, name_of
 from anabranch.errors import BranchTimedOutError, ConfigurationError
 from anabranch.lanes._process import CPU_LANE
@@ -25,6 +26,7 @@ class Branch:
     """Carry a job's terms, then how it went; ``status`` is None until it has ended."""
 
     __slots__ = (
+        "account",
         "args",
         "context",
         "ended_at",
@@ -75,6 +77,7 @@ class Branch:
         self.value: Any = None
         self.error: BaseException | None = None
         self.reason = ""
+        self.account: Account | None = None  # what it was charged; made with the first charge
 
     @property
     def queued_s(self) -> float:

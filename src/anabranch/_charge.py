@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from anabranch._amounts import Amount, Amounts, Given, amounts
-from anabranch._pool import Place, Sums, book, breach_of, charged
+from anabranch._amounts import NOTHING, Amount, Amounts, Given, amounts
+from anabranch._pool import Place, Sums, account_at, book, breach_of, charged
 from anabranch._runtime import current
 from anabranch.errors import ConfigurationError, OutsideRunError, UsageLimitExceededError
 
@@ -65,7 +66,7 @@ def charge(
     found = amounts("charge", given, tuple(place[0].limits))
     if reserve:
         return Reservation(place, found)
-    book(place, None, found)
+    book(partial(account_at, place), found, held=place[1])
     _say_if_late(place, found)
     return None
 
@@ -84,7 +85,8 @@ class Reservation:
         self._place = place
         self._estimate = estimate
         self._open = True
-        self._account: Sums = book(place, None, {}, reserved=estimate)
+        find = partial(account_at, place)
+        self._account: Sums = book(find, NOTHING, reserved=estimate, held=place[1])
 
     def settle(
         self, *, cost_usd: Given | None = None, tokens: int | None = None, **custom: Given | None
@@ -139,7 +141,7 @@ class Reservation:
 
     def _end(self, spent: Amounts) -> None:
         self._open = False
-        book(self._place, self._account, spent, released=self._estimate)
+        book(lambda: self._account, spent, released=self._estimate, held=self._place[1])
         _say_if_late(self._place, spent)
 
 

@@ -24,6 +24,7 @@ from anabranch._courtesy import (
 from anabranch._knot import look_again, take
 from anabranch._lease import Lease
 from anabranch._ledger import SLICE_S, Ledger
+from anabranch._pool import charged
 from anabranch._runtime import for_thread
 from anabranch._thread_hand import ThreadHand
 from anabranch._token import Held, holding, take_nowait
@@ -52,6 +53,11 @@ class Hand(Lease):
         if held.limiters or held.parent is not None:
             self._origin = ledger.context.copy()
             self._origin.run(holding.set, held)
+        if ledger.payer is not None:
+            if self._origin is ledger.context and not guest:
+                self._origin = ledger.context.copy()
+            held.hand = self
+            self._origin.run(charged.set, (ledger.payer[0], held))
 
     async def run(self) -> None:
         """Work until there is nothing left to do, then give the tokens back."""

@@ -17,6 +17,7 @@ from anabranch._branch import Branch
 from anabranch._host import Host
 from anabranch._knot import Block
 from anabranch._observers import Delivery
+from anabranch._pool import Account, Payer
 from anabranch._queue import Queue
 from anabranch._token import Held
 from anabranch._work import Status
@@ -55,6 +56,8 @@ class Ledger:
     behind: list[Any]  # an Event of each hand that waits until outcomes are read
     why_outside: Callable[[], str] = staticmethod(lambda: "outer")  # for cancels from there
     on_end: Callable[[Branch], None] | None = None
+    payer: Payer | None = None  # who is charged for it, if it is a pipeline's
+    account: Account | None = None  # what it was charged; made with the first charge
     dispatching: Any = None  # the dispatcher's scope, while it lives
     unarmed = False  # the loop has not been told of the deadline yet
     scope: Any = None  # what the deadline strikes

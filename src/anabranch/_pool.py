@@ -9,26 +9,25 @@ docs/explanation/budgets.md tells what was decided and why.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
 from anabranch._amounts import (
-    Amount,
+    NOTHING,
     Amounts,
     as_float,
     as_number,
-    minus,
     passes,
     plus,
     spoken,
+    together,
     unit_spoken,
 )
 from anabranch._token import Held
 from anabranch._work import Usage
 
 _LOCK = threading.Lock()
-_NOTHING: Amounts = {}
 
 
 class Account:
@@ -38,7 +37,7 @@ class Account:
 
     def __init__(self, above: Sums) -> None:
         self.above: Sums | None = above
-        self.sums: dict[str, Amount] = {}
+        self.sums: Amounts = NOTHING
 
     @property
     def cost_usd(self) -> float | None:
@@ -57,23 +56,12 @@ class Pool:
     # Most runs set none of these, and pay for none.
     above: Sums | None = None  # of the branch of another run in which this one was started
     branch: Charged | None = None  # of the step that runs in the pipeline's own task
-    limits: Amounts = _NOTHING
-    reserved: Amounts = _NOTHING
+    sums: Amounts = NOTHING
+    limits: Amounts = NOTHING
+    reserved: Amounts = NOTHING
     reason = ""
     over = False  # the run has ended
     _trip: Callable[[str], None] | None = None
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Amount] = {}
-
-    @property
-    def pool(self) -> Pool:
-        """Itself: every payer has one."""
-        return self
-
-    def account(self) -> Sums:
-        """Return itself: a step at the top is charged to the run."""
-        return self
 
     def watch(self, limits: Amounts, trip: Callable[[str], None], loop: Any) -> None:
         """Call ``trip`` with the reason once a limit is passed, in this thread: ``loop``'s."""
@@ -83,26 +71,17 @@ class Pool:
     def close(self) -> None:
         """Hear that the run has ended: nothing is left to be cancelled."""
         self.over = True
-        self._trip = None
+        if self._trip is not None:
+            self._trip = None
 
     def usage(self) -> Usage | None:
         """Return the sums of now; None if nothing was charged."""
-        with _LOCK:
-            sums = dict(self.sums)
+        sums = dict(self.sums)
         if not sums:
             return None
         cost, tokens = sums.pop("cost_usd", 0), sums.pop("tokens", 0)
         custom = {unit: as_number(value) for unit, value in sums.items()}
         return Usage(cost_usd=as_float(cost), tokens=int(tokens), custom=custom)
-
-    def hold(self, reserved: Amounts, released: Amounts) -> None:
-        """Count what is reserved, and what is no more; under the lock."""
-        held = dict(self.reserved)
-        for unit, value in reserved.items():
-            held[unit] = plus(held.get(unit, 0), value)
-        for unit, value in released.items():
-            held[unit] = minus(held[unit], value)
-        self.reserved = held
 
     def passed(self) -> str:
         """Say which limit is passed; empty for none."""
@@ -138,38 +117,18 @@ class Charged(Protocol):
     account: Any
 
 
-class Payer(Protocol):
-    """Be what a step is charged to: a run, or the branch that it is nested in."""
-
-    @property
-    def pool(self) -> Pool: ...
-    def account(self) -> Sums: ...
-
-
-class Inside:
-    """Be the payer of what is nested in a branch."""
-
-    __slots__ = ("_branch", "_ledger", "pool")
-
-    def __init__(self, pool: Pool, branch: Charged | None, ledger: Any) -> None:
-        self.pool = pool
-        self._branch = branch
-        self._ledger = ledger
-
-    def account(self) -> Sums:
-        """Return the account of the branch."""
-        return account_of(self._branch, self._ledger)
-
-
 # The pool, and what the hand holds that runs the branch, if a hand does: so it is found.
 Place: TypeAlias = tuple[Pool, Held | None]
+# Who is charged for a step: a run, and in it the branch that the step is nested in, and its ledger.
+Payer: TypeAlias = tuple[Pool, Charged | None, Any]
 charged: ContextVar[Place | None] = ContextVar("anabranch_charged", default=None)
 
 
 def account_of(branch: Charged | None, ledger: Any) -> Sums:
     """Return the account of a branch, or of its step while it runs none; under the lock."""
     if ledger.account is None:
-        ledger.account = Account(ledger.payer.account())
+        pool, outer, its_ledger = ledger.payer
+        ledger.account = Account(pool if outer is None else account_of(outer, its_ledger))
     if branch is None:
         account: Account = ledger.account
     else:
@@ -192,38 +151,46 @@ def account_at(place: Place) -> Sums:
 
 
 def book(
-    place: Place,
-    account: Sums | None,
+    find: Callable[[], Sums],
     spent: Amounts,
-    reserved: Amounts = _NOTHING,
-    released: Amounts = _NOTHING,
+    reserved: Amounts = NOTHING,
+    released: Amounts = NOTHING,
+    *,
+    held: Held | None = None,
 ) -> Sums:
     """Count amounts, cancel every run whose limit they pass, and return the account.
 
     Args:
-        account: None for that of ``place``.
-        spent: is added to it and all above it. reserved, released: likewise, for pools only.
+        find: returns the account; called under the lock.
+        spent: is added to it and to all above it. reserved, released: likewise, for pools only.
+        held: that of the hand below which this is called, as far as it is known.
     """
-    tripped = []
     with _LOCK:
-        account = account_at(place) if account is None else account
-        each: Sums | None = account
-        while each is not None:
-            for unit, value in spent.items():
-                each.sums[unit] = plus(each.sums.get(unit, 0), value)
-            if isinstance(each, Pool):
-                if reserved or released:
-                    each.hold(reserved, released)
-                if each.limits and not each.reason:
-                    each.reason = each.passed()
-                    if each.reason:
-                        tripped.append(each)
-            each = each.above
+        account = find()
+        tripped = list(_passed_by(account, spent, reserved, released))
     for pool in tripped:
-        hand = None if pool.tell() or place[1] is None else place[1].hand
+        hand = None if pool.tell() or held is None else held.hand
         if hand is not None:  # until then no thread of the step begins another branch
             hand.ledger.stopped = hand.ledger.stopped or pool.reason
     return account
+
+
+def _passed_by(
+    account: Sums, spent: Amounts, reserved: Amounts, released: Amounts
+) -> Iterator[Pool]:
+    """Count amounts, and yield the pools that they breach."""
+    each: Sums | None = account
+    while each is not None:
+        if spent:
+            each.sums = together(each.sums, spent)
+        if isinstance(each, Pool):
+            if reserved or released:
+                each.reserved = together(each.reserved, reserved, less=released)
+            if each.limits and not each.reason:
+                each.reason = each.passed()
+                if each.reason:
+                    yield each
+        each = each.above
 
 
 def breach_of(account: Sums) -> str:

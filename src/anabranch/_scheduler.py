@@ -27,6 +27,7 @@ from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact
 from anabranch._outcomes import Outcomes
+from anabranch._pool import Payer
 from anabranch._runtime import loop_runs_here
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
@@ -73,6 +74,7 @@ class Scheduler:
     _loan: Loan  # where a branch opened it
     _intake: Intake | None = None  # a step that has its branches needs none
     _state = "new"
+    payer: Payer | None = None  # who is charged for what its branches spend
 
     def __init__(
         self,
@@ -128,6 +130,8 @@ class Scheduler:
         )
         if held is not None:
             ledger.block = open_block(held)
+        if self.payer is not None:
+            ledger.payer = self.payer
         if self._why_outside is not None:
             ledger.why_outside = self._why_outside
         ledger.shared = len(private) < len(limiters)
@@ -248,13 +252,17 @@ class Scheduler:
                 running += hand.cancel(reason)
         return len(queued) + running
 
-    def stop(self, reason: str) -> None:
-        """Cancel everything, by one cancel of one scope; what is queued has its outcome at once."""
-        if self._state == "closed" or self.ledger.stopped:
+    def stop(self, reason: str, *, whole: bool = False) -> None:
+        """Cancel everything, by one cancel of one scope; what is queued has its outcome at once.
+
+        With ``whole`` the caller cancels a scope that holds this one.
+        """
+        if self._state == "closed" or (self.ledger.stopped and not whole):
             return
-        self.ledger.stopped = reason
-        self._record_queued(reason)
-        self._nursery.cancel_scope.cancel(reason=reason)
+        self.ledger.stopped = self.ledger.stopped or reason
+        self._record_queued(self.ledger.stopped)
+        if not whole:
+            self._nursery.cancel_scope.cancel(reason=reason)
 
     def start_no_more(self, reason: str) -> None:
         """Reject what is queued, and pull nothing more; what runs goes on to its end."""
