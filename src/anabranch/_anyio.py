@@ -141,6 +141,10 @@ class _Task:
         self._task = task
 
     @property
+    def coro(self) -> Any:
+        return self._task.get_coro()
+
+    @property
     def name(self) -> str:
         return self._task.get_name()
 

@@ -86,6 +86,8 @@ class Hand(Lease):
             self._become_stale()
             if self._leases:
                 ledger.hands.discard(self)
+            if ledger.grace is not None:
+                ledger.grace.forget(self)
             if ledger.block is not None:
                 ledger.block.helds.discard(self.held)
             if self._thread is None:  # else the abandoned thread holds them until it ends
@@ -252,6 +254,9 @@ class Hand(Lease):
         if branch.timeout is not None:
             self._scope.deadline = branch.started_at + branch.timeout
         thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._origin, lane)
+        grace = ledger.watch() if branch.on_cancel == "wait" else None
+        if grace is not None:
+            grace.guard(self)
         try:
             await runtime.to_thread.run_sync(
                 for_thread(thread.run),
@@ -262,6 +267,8 @@ class Hand(Lease):
             thread.abandon()
             raise
         finally:
+            if grace is not None:
+                grace.forget(self)
             self.branch = thread.branch
             if not thread.abandoned:
                 self._thread = None

@@ -35,6 +35,9 @@ class Lease:
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""
         self._used_up = True
+        grace = self.ledger.watch()
+        if grace is not None:
+            grace.interrupted(self)
 
     async def _pass_on_cancel(self) -> None:
         """Begin no further branch where the last one kept a cancellation from outside to itself."""
@@ -67,6 +70,10 @@ class Lease:
         if not branch.reason and branch.timeout is not None and self._scope.cancel_called:
             return f"deadline: {branch.timeout:g} s (timeout= of branch {branch.key})"
         return branch.reason
+
+    def thread_ident(self) -> int | None:
+        """Return which thread runs the branch; None if none does."""
+        return None if self._thread is None else self._thread.ident
 
     def running(self) -> Branch | None:
         """Return the branch that runs now, in the hand's task or in its thread."""

@@ -59,6 +59,8 @@ class Ledger:
     payer: Payer | None = None  # who is charged for it, if it is a pipeline's
     account: Account | None = None  # what it was charged; made with the first charge
     dispatching: Any = None  # the dispatcher's scope, while it lives
+    grace: Any = None  # who watches for branches that work on after a cancellation
+    make_grace: Callable[[], Any] | None = None
     unarmed = False  # the loop has not been told of the deadline yet
     scope: Any = None  # what the deadline strikes
     brief: Any = None  # what a coroutine yields that the loop resumes at once
@@ -126,6 +128,12 @@ class Ledger:
             self.unarmed = False
             self.scope.deadline = self.deadline
 
+    def watch(self) -> Any:
+        """Return who watches for stubborn branches; None if nobody could."""
+        if self.grace is None and self.make_grace is not None:
+            self.grace = self.make_grace()
+        return self.grace
+
     def unpark(self) -> None:
         """End the dispatcher, if it waits for a token: there is nothing to start."""
         if self.dispatching is not None and not self.queue:
@@ -186,6 +194,18 @@ class Ledger:
         if self.clock() >= self.deadline:
             return f"deadline: {self.timeout:g} s (timeout=)"
         return self.why_outside()
+
+    def why_below(self, key: str) -> str:
+        """Say what cancels whatever is nested in the branch ``key``, as far as it can be known."""
+        for hand in self.hands:
+            branch = hand.running()
+            if branch is not None and branch.key == key:
+                reason: str = hand.why_cancelled()
+                if reason:
+                    return reason
+        if not self.stopped and self.clock() >= self.deadline:
+            return f"deadline: {self.timeout:g} s (timeout= of step {self.step})"
+        return self.why_cancelled()
 
     def limit(self) -> float:
         """Return how many branches may run at once, now."""

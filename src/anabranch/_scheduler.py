@@ -29,6 +29,7 @@ from anabranch._options import exact
 from anabranch._outcomes import Outcomes
 from anabranch._pool import Payer
 from anabranch._runtime import loop_runs_here
+from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
 from anabranch.abc import Limiter, Observer
@@ -91,8 +92,10 @@ class Scheduler:
         host: Host | None = None,
         why_outside: Callable[[], str] | None = None,
         rules: Sequence[Applied] = (),
+        grace: float | None = 5.0,
     ) -> None:
         self._rules = rules
+        self._grace = grace  # how long a branch may work on after a cancellation, unmentioned
         self._why_outside = why_outside  # what to say of a cancellation from outside
         self._host = host  # of the running loop, if the caller knows it
         self._live = live
@@ -150,6 +153,7 @@ class Scheduler:
             self._nursery_block: Any = Alone(runtime)
         else:
             self._nursery_block = runtime.open_nursery()
+            ledger.make_grace = self._make_grace
         self._nursery = await self._nursery_block.__aenter__()
         if self._timeout is not None:
             ledger.unarmed, ledger.brief = True, host.brief
@@ -268,25 +272,12 @@ class Scheduler:
         """Reject what is queued, and pull nothing more; what runs goes on to its end."""
         self._record_queued(reason, Status.REJECTED)
 
-    def why_below(self, key: str) -> str:
-        """Say what cancels whatever is nested in the branch ``key``, as far as it can be known."""
-        ledger = self.ledger
-        for hand in ledger.hands:
-            branch = hand.running()
-            if branch is not None and branch.key == key:
-                reason: str = hand.why_cancelled()
-                if reason:
-                    return reason
-        if not ledger.stopped and ledger.clock() >= ledger.deadline:
-            return f"deadline: {ledger.timeout:g} s (timeout= of step {ledger.step})"
-        return ledger.why_cancelled()
-
     async def run_all(self, branches: list[Branch], *, urgent: bool = False) -> None:
         """Run branches whose keys are known to differ to their end; ``urgent`` if some are.
 
         The calling task works as a hand itself, so a step of one branch needs no further task.
         """
-        self._alone = len(branches) < 2
+        self._alone = len(branches) < 2 and self._delivery is None and self._live is None
         async with self:
             ledger = self.ledger
             if urgent:
@@ -307,6 +298,11 @@ class Scheduler:
                     break
                 ledger.arm()
                 await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
+
+    def _make_grace(self) -> Grace | None:
+        if self._grace is None:
+            return None
+        return Grace(self.ledger, self._nursery.start_soon, self._grace)
 
     def _idle(self) -> bool:
         return self._take_in().idle()

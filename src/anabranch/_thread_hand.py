@@ -39,6 +39,7 @@ class ThreadHand:
         self.branch: Branch | None = branch  # begun in the thread, and not recorded
         self.stop = False  # begin no further job
         self.abandoned = False
+        self.ident: int | None = None  # of the thread, once there is one
         self.left: tuple[Context, Any] | None = None  # a coroutine, and where to await it
         self._ledger = ledger
         self._tokens = tokens
@@ -58,6 +59,7 @@ class ThreadHand:
             if self._done:  # cancelled before the thread was there
                 return
             self._begun = True
+            self.ident = threading.get_ident()
             branch = self.branch
         try:
             while branch is not None:

@@ -44,6 +44,19 @@ class BranchFinished(Event):
 
 
 @attrs.frozen
+class BranchStubborn(Event):
+    """Say that a branch still works ``seconds`` after it was cancelled, and at which line.
+
+    ``where`` is the innermost line, ``stack`` the lines that led there, outermost first.
+    """
+
+    key: str
+    seconds: float
+    where: str
+    stack: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class LimitChanged(Event):
     """Say that a limit was moved, and why."""
 

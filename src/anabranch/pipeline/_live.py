@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -31,6 +31,8 @@ class StepSnapshot:
         step: its path. limit: how many branches may run at once; ``inf`` for no limit.
         running: the paths of the branches that run. queued: how many wait.
         ended: how many have ended.
+        stubborn: the paths of the branches that work on after a cancellation, each with the line
+            where it sits.
     """
 
     step: str
@@ -38,6 +40,7 @@ class StepSnapshot:
     running: tuple[str, ...]
     queued: int
     ended: int
+    stubborn: Mapping[str, str]
 
 
 @attrs.frozen(kw_only=True)
@@ -151,6 +154,7 @@ class LiveRun(Generic[Out]):
                     running=tuple(sorted(branch.key for branch in running if branch is not None)),
                     queued=len(ledger.queue.waiting()),
                     ended=ledger.read + len(ledger.ended),
+                    stubborn={} if ledger.grace is None else ledger.grace.stubborn(),
                 )
             )
         abandoned = tuple(io_lane(self._host).abandoned)

@@ -17,6 +17,7 @@ from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
 from anabranch.events import Event, StepFinished
 from anabranch.pipeline._context import copy_for_branch
+from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import TakesContext
 
@@ -58,17 +59,18 @@ class Frame:
     last: bool = False  # nothing follows it in the whole run
     step: Scheduler | None = None  # of the step whose branch this is
     rules: tuple[Applied, ...] = ()  # of the steps around it
+    merge: Merge | None = None  # of the step whose branches are made with this frame
 
     def why_cancelled(self) -> str:
         """Say what cancels a step here that nothing of its own has stopped."""
         if self.step is not None:
-            return self.step.why_below(self.path[:-1])
+            return self.step.ledger.why_below(self.path[:-1])
         return self.run.why_cancelled()
 
-    def below(self, step: Scheduler, rules: Applied | None) -> Frame:
-        """Return the frame for what is nested in branches of ``step``."""
+    def below(self, step: Scheduler, rules: Applied | None, merge: Merge | None = None) -> Frame:
+        """Return the frame for the branches of ``step``."""
         above = self.rules if rules is None else (*self.rules, rules)
-        return attrs.evolve(self, step=step, rules=above)
+        return attrs.evolve(self, step=step, rules=above, merge=merge)
 
     def is_cancelled_by(self, error: BaseException) -> bool:
         """Tell whether ``error`` is a cancellation, so that what the step was is to be kept."""
@@ -134,6 +136,10 @@ class Node(Generic[In, Out]):
         joined: Pipeline[Any, Out] = Node._join(other, self)
         return joined
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        return ""
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run with ``data``; never raises what a branch raised."""
         raise NotImplementedError
@@ -141,11 +147,15 @@ class Node(Generic[In, Out]):
 
 async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) -> StepResult[Any]:
     """Run a node as a branch: with a path of its own, failing as a branch fails."""
-    context = copy_for_branch(frame.context)
-    inside = attrs.evolve(frame, path=f"{frame.path}{key}/", context=context, last=False)
+    merge, path = frame.merge, f"{frame.path}{key}/"
+    copy = None if merge is None else merge.copy()
+    context = copy_for_branch(frame.context) if copy is None else copy.context
+    inside = attrs.evolve(frame, path=path, context=context, last=False, merge=None)
     result = await node.run_in(data, inside, node.name or key)
     if not result.success:
         raise NestedStepError(result)
+    if merge is not None and copy is not None:
+        merge.note(key, copy, inside.context)
     return result
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
@@ -14,8 +22,15 @@ from anabranch.abc import Lane, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_function, check_name, takes_context
-from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, MergeStrategy
+from anabranch.pipeline._conclude import Reduce
+from anabranch.pipeline._config import (
+    BranchFailureStrategy,
+    ConcurrencyConfig,
+    MergeConfig,
+    MergeStrategy,
+)
 from anabranch.pipeline._map import MapStep
+from anabranch.pipeline._merge_terms import Strategy, merge_terms_of
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
 from anabranch.pipeline._parallel import ParallelStep
 from anabranch.pipeline._plan import Plan, result_of, title
@@ -140,8 +155,8 @@ class Step(Node[In, Out]):
         name: str | Mapping[str, Part] | None = None,
         branches: Mapping[str, Part] | None = None,
         *,
-        merge_strategy: MergeStrategy = MergeStrategy.NO_MERGE,
-        merge_config: None = None,
+        merge_strategy: Strategy = MergeStrategy.NO_MERGE,
+        merge_config: MergeConfig | None = None,
         merge_order: str = "declared",
         concurrency: ConcurrencyConfig | None = None,
         max_concurrency: int | Limiter | None = None,
@@ -151,11 +166,11 @@ class Step(Node[In, Out]):
         halt: Halt | None = None,
         priorities: Mapping[str, int] | None = None,
         cancel_when: Sequence[CancelWhen] = (),
-        cancel_grace: float = 5.0,
+        cancel_grace: float | None = 5.0,
         breach_event: None = None,
-        context_include_keys: None = None,
-        field_mapping: None = None,
-        reduce: None = None,
+        context_include_keys: Collection[str] | None = None,
+        field_mapping: Mapping[str, Collection[str]] | None = None,
+        reduce: Reduce | None = None,
     ) -> ParallelStep[Any]:
         """Run branches side by side, each with the step's input.
 
@@ -174,6 +189,14 @@ class Step(Node[In, Out]):
             priorities: glob over keys to a whole number, larger is more urgent; 0 for the rest. A
                 free token goes to the most urgent queued branch, the first declared among equals.
             cancel_when: CancelWhen rules: cancel some branches when others have ended.
+            cancel_grace: seconds after which a branch that works on although it was cancelled is
+                named by a BranchStubborn event and the snapshot; None for never.
+            merge_strategy, merge_config: what of the branches' contexts comes back, and how; or
+                a function of the context and ``{key: branch's context}``.
+            merge_order: ``declared``, or ``completed``: in the order in which branches ended.
+            field_mapping: branch to the fields that are taken from it; context_include_keys: the
+                only fields that branches are given.
+            reduce: a function, sync or async, of ``{key: StepResult}``; it returns the output.
 
         Raises:
             ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
@@ -181,22 +204,15 @@ class Step(Node[In, Out]):
         """
         title, parts = _spelled(name, branches)
         where = "Step.parallel" if title is None else f"Step.parallel {title!r}"
-        later = {
-            "merge_strategy": (merge_strategy, MergeStrategy.NO_MERGE),
-            "merge_config": (merge_config, None),
-            "merge_order": (merge_order, "declared"),
-            "cancel_grace": (cancel_grace, 5.0),
-            "breach_event": (breach_event, None),
-            "context_include_keys": (context_include_keys, None),
-            "field_mapping": (field_mapping, None),
-            "reduce": (reduce, None),
-        }
-        refuse_later(where, later)
+        refuse_later(where, {"breach_event": (breach_event, None)})
         limit = (concurrency, max_concurrency, track_completion)
         plans = _plans(where, parts, priorities)
-        terms = terms_of(where, *limit, timeout, on_branch_failure, halt)
+        strict = (on_branch_failure, halt)
+        terms = terms_of(where, *limit, timeout, *strict, reduce, cancel_grace=cancel_grace)
         terms = terms.with_rules(where, plans, cancel_when)
-        return ParallelStep(title, plans, terms)
+        merge = (merge_strategy, merge_config, merge_order, field_mapping, context_include_keys)
+        merging = merge_terms_of(where, [plan.key for plan in plans], *merge)
+        return ParallelStep(title, plans, terms, merging)
 
     if TYPE_CHECKING:
 
@@ -231,7 +247,7 @@ class Step(Node[In, Out]):
         timeout: float | None = None,
         on_branch_failure: BranchFailureStrategy = BranchFailureStrategy.PROPAGATE,
         halt: Halt | None = None,
-        reduce: None = None,
+        reduce: Reduce | None = None,
     ) -> MapStep[Any, Any]:
         """Run ``step`` once for each item, pulled only as fast as it runs.
 
@@ -244,16 +260,15 @@ class Step(Node[In, Out]):
             on_branch_failure: PROPAGATE (the step fails; siblings finish) or IGNORE (it succeeds
                 if one item did).
             halt: a Halt: end the step early; ``percent`` needs items with a length.
+            reduce: a function, sync or async, of ``{key: StepResult}``; it returns the output.
 
         Raises:
-            ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
-                which a later version brings.
+            ConfigurationError: what cannot be meant.
         """
         check_name("Step.map_over", name)
         where = f"Step.map_over {name!r}"
-        refuse_later(where, {"reduce": (reduce, None)})
         limit = (concurrency, max_concurrency, None)
-        terms = terms_of(where, *limit, timeout, on_branch_failure, halt)
+        terms = terms_of(where, *limit, timeout, on_branch_failure, halt, reduce)
         return MapStep(name, _plan(where, "item", step), items, terms)
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:

@@ -17,6 +17,7 @@ from anabranch._work import OWN_CANCELS, Status, check_seconds
 from anabranch.abc import Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT, io_lane
+from anabranch.pipeline._conclude import Reduce, check_reduce
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Plan
@@ -41,6 +42,8 @@ class Terms:
     halt: Halt | None = None
     cancel_when: tuple[CancelWhen, ...] = ()
     cancels_singly: bool = True
+    cancel_grace: float | None = 5.0
+    reduce: Reduce | None = None
 
     def limit_now(self) -> float | None:
         """Return the step's limit as a number; None for none."""
@@ -81,6 +84,8 @@ def terms_of(
     timeout: float | None,
     on_branch_failure: object,
     halt: object = None,
+    reduce: Reduce | None = None,
+    cancel_grace: float | None = 5.0,
 ) -> Terms:
     """Check a step's options.
 
@@ -89,6 +94,7 @@ def terms_of(
     """
     limit, tracks = limit_of(where, concurrency, max_concurrency, track_completion)
     check_seconds(where, "timeout", timeout)
+    check_seconds(where, "cancel_grace", cancel_grace)
     if not isinstance(on_branch_failure, BranchFailureStrategy):
         raise ConfigurationError(
             f"{where}: on_branch_failure={on_branch_failure!r} "
@@ -100,14 +106,17 @@ def terms_of(
             f"{where}: halt={halt!r:.80} ({type(halt).__name__}) is no Halt; "
             f"give Halt(when='now', on='failure', count=1)"
         )
+    check_reduce(where, reduce)
     return Terms(
         limit=limit,
         tracks_completion=tracks,
         timeout=timeout,
         on_branch_failure=on_branch_failure,
         halt=halt,
+        cancel_grace=cancel_grace,
         cancels_singly=not isinstance(concurrency, ConcurrencyConfig)
         or concurrency.individual_cancellation,
+        reduce=reduce,
     )
 
 
@@ -145,6 +154,7 @@ def scheduler_of(
         live=live,
         host=frame.run.host,
         why_outside=frame.why_cancelled,
+        grace=terms.cancel_grace,
         **more,
     )
 

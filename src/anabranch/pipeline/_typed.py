@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from anabranch.abc import Lane, Limiter
@@ -10,8 +10,9 @@ from anabranch.pipeline._config import (
     BranchFailureStrategy,
     ConcurrencyConfig,
     ExecutionConfig,
-    MergeStrategy,
+    MergeConfig,
 )
+from anabranch.pipeline._merge_terms import Strategy
 from anabranch.pipeline._rules import CancelWhen, Halt
 
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -51,14 +52,14 @@ class MapOptions(TypedDict, total=False):
     timeout: float | None
     on_branch_failure: BranchFailureStrategy
     halt: Halt | None
-    reduce: None
+    reduce: Callable[[Mapping[str, Any]], Any] | None
 
 
 class ParallelOptions(TypedDict, total=False):
     """The options of ``Step.parallel``."""
 
-    merge_strategy: MergeStrategy
-    merge_config: None
+    merge_strategy: Strategy
+    merge_config: MergeConfig | None
     merge_order: str
     concurrency: ConcurrencyConfig | None
     max_concurrency: int | Limiter | None
@@ -68,8 +69,8 @@ class ParallelOptions(TypedDict, total=False):
     halt: Halt | None
     priorities: Mapping[str, int] | None
     cancel_when: Sequence[CancelWhen]
-    cancel_grace: float
+    cancel_grace: float | None
     breach_event: None
-    context_include_keys: None
-    field_mapping: None
-    reduce: None
+    context_include_keys: Collection[str] | None
+    field_mapping: Mapping[str, Collection[str]] | None
+    reduce: Callable[[Mapping[str, Any]], Any] | None

@@ -23,9 +23,9 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import FrameType
 from typing import Any, Literal, Protocol
 
+from anabranch._stubborn import frames_of, lines_of
 from anabranch.errors import AnabranchError
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
@@ -133,17 +133,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def where(coro: object) -> str:
     """Name the line at which a suspended coroutine waits: the innermost that is not a loop's."""
-    frames: list[FrameType] = []
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
-        frames += [frame] if frame else []
-        # Who runs awaits nobody; Python 3.12.1 crashes when it is asked all the same.
-        if not (getattr(coro, "cr_suspended", False) or getattr(coro, "gi_suspended", False)):
-            break
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
-    ours = [f for f in frames if f.f_globals.get("__name__", "").partition(".")[0] not in _LOOPS]
-    for frame in (ours or frames)[-1:]:
-        return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    frames = frames_of(coro)
+    for line in (lines_of(frames, but=_LOOPS) or lines_of(frames))[-1:]:
+        return line
     return "no frame"
 
 
