@@ -1,12 +1,15 @@
 """What is not public in anyio and used all the same: this fails when it goes."""
 
 import asyncio
+import inspect
 import threading
 import time
+from importlib.metadata import version
 
 import anyio
 import anyio.from_thread
 import pytest
+from anyio._backends import _asyncio as backend
 
 from anabranch import _anyio
 
@@ -122,3 +125,90 @@ async def test_a_task_is_renamed_by_assignment():
     task.name = "renamed"
     assert asyncio.current_task().get_name() == "renamed"
     task.name = before
+
+
+# Scopes that take back another task's cancellation ----------------------------------------------
+
+TOUCHED = {
+    "_pending_uncancellations": "how many cancellations of its task a scope has to take back",
+    "_host_task": "the task that has entered the scope",
+    "_deliver_cancellation": "cancels the tasks of a scope, for the scope that it is given",
+}
+MENDED = (
+    f"anyio {version('anyio')} no longer takes back cancellations of another task: raise its floor "
+    f"in pyproject.toml to the version that mended it, and remove from anabranch/_anyio.py the "
+    f"class CancelScope and open_nursery's scope (take anyio's), and this part of tests/test_anyio"
+)
+
+
+@pytest.mark.parametrize("name", TOUCHED)
+def test_anyio_still_has_the_private_attribute_of_scopes_that_we_use(name):
+    assert hasattr(backend.CancelScope, name), (
+        f"anyio {version('anyio')} changed: CancelScope.{name}, {TOUCHED[name]}, is gone; "
+        f"see CancelScope in anabranch/_anyio.py, which counts by it"
+    )
+
+
+async def test_anyio_still_hands_its_scopes_what_we_take():
+    parameters = list(inspect.signature(backend.CancelScope._deliver_cancellation).parameters)
+    assert parameters == ["self", "origin"], f"anyio {version('anyio')} changed"
+    group = backend.TaskGroup()
+    assert isinstance(group.cancel_scope, backend.CancelScope), "open_nursery puts ours there"
+    assert isinstance(_anyio.open_nursery().cancel_scope, _anyio.CancelScope)
+
+
+async def test_a_scope_of_ours_counts_where_anyio_looks():
+    with _anyio.CancelScope() as scope:
+        assert scope._host_task is asyncio.current_task()
+        assert scope._pending_uncancellations == 0
+        scope._pending_uncancellations += 1  # as anyio does when it cancels the task
+        assert scope._pending_uncancellations == 1
+        scope._pending_uncancellations = 0
+
+
+async def went_on(open_group, open_scope, order):
+    """Cancel a task natively while a scope of a child task and its own group are cancelled too.
+
+    All in one turn of the loop; return whether the task goes on as if nobody had cancelled it.
+    """
+    here, found = {}, []
+
+    async def child():
+        with open_scope() as here["inner"]:
+            await asyncio.sleep(3600)
+
+    async def parent():
+        async with open_group() as group:
+            here["group"] = group.cancel_scope
+            group.start_soon(child)
+            await asyncio.sleep(3600)
+        found.append("went on")
+
+    here["task"] = task = asyncio.create_task(parent())
+    while "inner" not in here:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for name in order.split():
+        here[name].cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() == (not found)
+    return bool(found)
+
+
+ORDERS = ["inner group task", "inner task group", "group inner task"]
+ORDERS += ["group task inner", "task inner group", "task group inner", "group task", "task group"]
+
+
+async def test_anyio_alone_still_swallows_a_cancellation():
+    """Fail on the day on which anyio mends it: then our own scope can go."""
+    swallowed = [
+        order
+        for order in ORDERS
+        if await went_on(anyio.create_task_group, anyio.CancelScope, order)
+    ]
+    assert swallowed == ["inner group task"], MENDED
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_our_scopes_swallow_no_cancellation(order):
+    assert not await went_on(_anyio.open_nursery, _anyio.CancelScope, order)
