@@ -70,15 +70,8 @@ SECONDS = [0, -1, True, math.nan, "10", object()]
 NAMES = ["", 3, b"x", object()]
 
 LATER_OF_PARALLEL = {
-    "merge_strategy": MergeStrategy.CONTEXT_UPDATE,
-    "merge_config": object(),
-    "merge_order": "completed",
     "breach_event": object(),
-    "context_include_keys": ["a"],
-    "field_mapping": {"a": ["b"]},
-    "reduce": plain,
 }
-LATER_OF_MAP = {"reduce": plain}
 LATER_OF_STEP = {"retry": 3, "breaker": object(), "fallback": plain, "cache": object()}
 LATER_OF_RUN = {"budget": object(), "breach_event": object()}
 
@@ -401,7 +394,6 @@ def _refused(make: Any, options: dict[str, Any]) -> None:
 def test_what_a_later_version_brings_is_refused_by_name() -> None:
     _refused(partial(Step, "a", echo), LATER_OF_STEP)
     _refused(partial(Step.parallel, BRANCHES), LATER_OF_PARALLEL)
-    _refused(partial(Step.map_over, "m", echo), LATER_OF_MAP)
     _refused(partial(Pipeline([never]).run_sync, 1), LATER_OF_RUN)
     _refused(partial(Pipeline([never]).open, 1), LATER_OF_RUN)
     _refused(ConcurrencyConfig, {"controller": object(), "samplers": [object()]})

@@ -4,6 +4,7 @@ from anabranch.pipeline._config import (
     BranchFailureStrategy,
     ConcurrencyConfig,
     ExecutionConfig,
+    MergeConfig,
     MergeStrategy,
     ResourceLimits,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Halt",
     "LiveRun",
     "MapStep",
+    "MergeConfig",
     "MergeStrategy",
     "ParallelStep",
     "Pipeline",

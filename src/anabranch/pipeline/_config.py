@@ -26,13 +26,33 @@ class BranchFailureStrategy(Enum):
 
 
 class MergeStrategy(Enum):
-    """Say how what branches changed in their contexts comes back."""
+    """Say how what branches changed in their contexts comes back.
+
+    A field that one branch changed is taken from it, whatever the strategy. Where several did:
+    ``CONTEXT_UPDATE`` takes what they agree on, and fails where they do not;
+    ``ERROR_ON_CONFLICT`` fails; ``OVERWRITE`` takes the last one's, ``KEEP_FIRST`` the first one's.
+    ``NO_MERGE`` brings nothing back.
+    """
 
     NO_MERGE = "no_merge"
     CONTEXT_UPDATE = "context_update"
     OVERWRITE = "overwrite"
     KEEP_FIRST = "keep_first"
     ERROR_ON_CONFLICT = "error_on_conflict"
+
+
+def _names(value: object) -> object:
+    if isinstance(value, (set, frozenset)) and all(isinstance(name, str) for name in value):
+        return tuple(sorted(value))
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def _check_names(config: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(
+            f"{type(config).__name__}: {attribute.name}={value!r:.80} ({type(value).__name__}) "
+            f"is no list of field names; give ['name', ...]"
+        )
 
 
 def _check_ceiling(_: object, __: object, value: Any) -> None:
@@ -85,6 +105,43 @@ class ConcurrencyConfig:
         if self.max_concurrent_branches is not None:
             return self.max_concurrent_branches
         return default_limit() if self.cpu_based_limits else DEFAULT_CEILING
+
+
+@exact_fields
+@attrs.frozen
+class MergeConfig:
+    """Say how a field is put together that several branches changed, before the strategy decides.
+
+    Args:
+        deep_merge_dicts: merge a dict key by key, as a context is merged field by field.
+        deduplicate_lists: join lists: what was there and no branch took out, then what each branch
+            put in, every value once.
+        accumulate_counters: add what each branch added to a number (or a ``collections.Counter``);
+            every number, unless ``counter_fields`` names some.
+        counter_fields: the fields that are counters.
+        excluded_fields: fields that are never merged.
+
+    Raises:
+        ConfigurationError: names that are none, or a field that is to be added and left out.
+    """
+
+    deep_merge_dicts: bool = attrs.field(default=False, validator=_check_flag)
+    deduplicate_lists: bool = attrs.field(default=False, validator=_check_flag)
+    accumulate_counters: bool = attrs.field(default=False, validator=_check_flag)
+    counter_fields: tuple[str, ...] = attrs.field(
+        default=(), converter=_names, validator=_check_names
+    )
+    excluded_fields: tuple[str, ...] = attrs.field(
+        default=(), converter=_names, validator=_check_names
+    )
+
+    def __attrs_post_init__(self) -> None:
+        both = set(self.counter_fields) & set(self.excluded_fields)
+        if both:
+            raise ConfigurationError(
+                f"MergeConfig: {min(both)!r} is in counter_fields and in excluded_fields; "
+                f"name it in one of them"
+            )
 
 
 @exact_fields

@@ -9,23 +9,23 @@ An object that cannot be copied (a lock, a connection) is shared too.
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-import attrs
-
 from anabranch.errors import ConfigurationError
+from anabranch.pipeline._fields import ABSENT, attributes_of, held, names_of, put, shallow
 
-_IMMUTABLE = (
+IMMUTABLE = frozenset((
     type(None), bool, int, float, complex, str, bytes, range, slice, type, type(Ellipsis),
-)  # fmt: skip
+))  # fmt: skip
+
+Memo = dict[int, Any]  # from the id of what was copied to its copy
 
 
 def check_context(context: object) -> None:
     """Raise ConfigurationError for what cannot be a context."""
-    if context is None or isinstance(context, dict) or _fields_of(context) is not None:
+    if context is None or isinstance(context, dict) or names_of(context) is not None:
         return
     raise ConfigurationError(
         f"context={context!r:.80} ({type(context).__name__}) cannot be copied field by field; "
@@ -33,14 +33,24 @@ def check_context(context: object) -> None:
     )
 
 
-def copy_for_branch(context: Any) -> Any:
-    """Return a copy of ``context`` that shares only what cannot change, and arrays."""
-    return None if context is None else _copy(context, {})
+def copy_for_branch(
+    context: Any, only: Collection[str] | None = None, memo: Memo | None = None
+) -> Any:
+    """Return a copy of ``context`` that shares only what cannot change, and arrays.
+
+    Args:
+        only: the fields that the copy has; None for all.
+        memo: is filled with what is a copy of what.
+    """
+    if context is None:
+        return None
+    memo = {} if memo is None else memo
+    return _copy(context, memo) if only is None else _copy_some(context, only, memo)
 
 
-def _copy(value: Any, memo: dict[int, Any]) -> Any:
+def _copy(value: Any, memo: Memo) -> Any:
     kind = type(value)
-    if kind in _IMMUTABLE:
+    if kind in IMMUTABLE:
         return value
     known = memo.get(id(value))
     if known is not None:
@@ -48,7 +58,7 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
     copier = _COPIERS.get(kind)
     if copier is not None:
         return copier(value, memo)
-    names = _fields_of(value)
+    names = names_of(value)
     if names is not None:
         return _copy_fields(value, names, memo)
     if callable(value) or _has_buffer(value):
@@ -59,7 +69,7 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
         return value
 
 
-def _copy_dict(value: dict[Any, Any], memo: dict[int, Any]) -> dict[Any, Any]:
+def _copy_dict(value: dict[Any, Any], memo: Memo) -> dict[Any, Any]:
     new: dict[Any, Any] = {}
     memo[id(value)] = new
     for key, item in value.items():
@@ -67,58 +77,75 @@ def _copy_dict(value: dict[Any, Any], memo: dict[int, Any]) -> dict[Any, Any]:
     return new
 
 
-def _copy_list(value: list[Any], memo: dict[int, Any]) -> list[Any]:
+def _copy_other_dict(value: dict[Any, Any], memo: Memo) -> dict[Any, Any]:
+    new = copy.copy(value)
+    memo[id(value)] = new
+    for key, item in value.items():
+        new[key] = _copy(item, memo)
+    return new
+
+
+def _copy_list(value: list[Any], memo: Memo) -> list[Any]:
     new: list[Any] = []
     memo[id(value)] = new
     new.extend(_copy(item, memo) for item in value)
     return new
 
 
-def _copy_deque(value: deque[Any], memo: dict[int, Any]) -> deque[Any]:
+def _copy_deque(value: deque[Any], memo: Memo) -> deque[Any]:
     new: deque[Any] = deque(maxlen=value.maxlen)
     memo[id(value)] = new
     new.extend(_copy(item, memo) for item in value)
     return new
 
 
-def _copy_tuple(value: tuple[Any, ...], memo: dict[int, Any]) -> tuple[Any, ...]:
+def _copy_tuple(value: tuple[Any, ...], memo: Memo) -> tuple[Any, ...]:
     new = tuple(_copy(item, memo) for item in value)
     return value if all(a is b for a, b in zip(new, value, strict=True)) else new
 
 
-def _copy_fields(value: Any, names: Iterable[str], memo: dict[int, Any]) -> Any:
-    try:
-        new = copy.copy(value)
-    except AttributeError:  # attrs reads every slot, and one may never have been set
-        new = object.__new__(type(value))
+def _copy_fields(
+    value: Any, names: Iterable[str], memo: Memo, only: Collection[str] | None = None
+) -> Any:
+    new = shallow(value)
     memo[id(value)] = new
     for name in names:
-        if hasattr(value, name):  # a slot may never have been set
-            object.__setattr__(new, name, _copy(getattr(value, name), memo))
+        item = held(value, name)
+        if only is not None and name not in only:
+            put(new, name, ABSENT)
+        elif item is not ABSENT:  # a slot may never have been set
+            put(new, name, _copy(item, memo))
+    for attributes in attributes_of(new):
+        for name in attributes.keys() - set(names):
+            attributes[name] = _copy(attributes[name], memo)
     return new
 
 
-_COPIERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
+def _copy_some(context: Any, only: Collection[str], memo: Memo) -> Any:
+    """Copy the fields ``only``; the copy has no others."""
+    if isinstance(context, dict):
+        new = copy.copy(context)
+        memo[id(context)] = new
+        for key, item in context.items():
+            if key in only:
+                new[key] = _copy(item, memo)
+            else:
+                del new[key]
+        return new
+    return _copy_fields(context, names_of(context) or (), memo, only)
+
+
+_COPIERS: dict[type, Callable[[Any, Memo], Any]] = {
     dict: _copy_dict,
+    OrderedDict: _copy_other_dict,
+    defaultdict: _copy_other_dict,
+    Counter: _copy_other_dict,
     list: _copy_list,
     tuple: _copy_tuple,
     deque: _copy_deque,
     set: lambda value, _: set(value),  # what can be hashed is taken as a leaf
     frozenset: lambda value, _: value,
 }
-
-
-def _fields_of(value: object) -> list[str] | None:
-    """List the fields of an attrs, dataclass or pydantic object; None for anything else."""
-    kind = type(value)
-    if attrs.has(kind):
-        return [field.name for field in attrs.fields(kind)]
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    fields = getattr(kind, "model_fields", None)
-    if isinstance(fields, dict) and hasattr(kind, "model_copy"):
-        return list(fields)
-    return None
 
 
 def _has_buffer(value: object) -> bool:

@@ -17,6 +17,7 @@ from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_arity
+from anabranch.pipeline._conclude import conclude, refused
 from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
@@ -39,7 +40,8 @@ class MapStep(Node[T, list[U]]):
 
     Its keys are ``"0"``, ``"1"``, ...; its output is a list in the order of the items, where the
     entry of a failed one is its StepResult.
-    As the last step of a run that is followed live (``Pipeline.open``), it keeps counts instead.
+    As the last step of a run that is followed live (``Pipeline.open``), it keeps counts instead,
+    unless there is a ``reduce`` that is to be given them.
     """
 
     __slots__ = ("_items", "_plan", "_terms", "name")
@@ -65,20 +67,24 @@ class MapStep(Node[T, list[U]]):
     def __repr__(self) -> str:
         return f"<Step.map_over {self.name}>"
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        return self._plan.node.needs_context()
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the step for each item."""
         started_at = frame.run.clock()
         try:
             items = self._items_of(data)
         except Exception as error:
-            return _failed(name, error)
+            return refused(name, error)
         total = len(items) if isinstance(items, Sized) else None
         terms = self._terms_for(total, frame)
-        keeps = not (frame.last and frame.run.live is not None)
+        keeps = not (frame.last and frame.run.live is not None) or terms.reduce is not None
         try:
             rules = terms.rules(f"Step.map_over {name!r}", frame.path, total)
         except ConfigurationError as error:
-            return _failed(name, error)
+            return refused(name, error)
         scheduler = scheduler_of(
             terms, frame, name, math.inf if total is None else total, rules, keeps=keeps
         )
@@ -103,6 +109,8 @@ class MapStep(Node[T, list[U]]):
         why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
         halted = "" if rules is None else rules.halted
         result = mapping.result(name, terms, started_at, why, broke, halted)
+        if result.success and terms.reduce is not None:
+            result = await conclude(result, frame, scheduler.ledger, terms.reduce)
         frame.emit(StepFinished(frame.run.clock(), frame.path + name, str(result.status)))
         return result
 
@@ -202,8 +210,3 @@ class _Mapping:
 
 def _kind_of(items: object) -> type | None:
     return next((kind for kind in (AsyncIterable, Iterable) if isinstance(items, kind)), None)
-
-
-def _failed(name: str, error: Exception) -> StepResult[Any]:
-    words = f"raised {words_of(error)}"
-    return StepResult(name=name, success=False, status=Status.FAILED, error=error, feedback=words)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
 from anabranch._branch import Branch
 from anabranch._ledger import Ledger
+from anabranch._scheduler import Scheduler
 from anabranch._work import Status
+from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
+from anabranch.pipeline._conclude import conclude, refused
+from anabranch.pipeline._merge_step import Merge
+from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan
 from anabranch.pipeline._result import StepResult, made
+from anabranch.pipeline._rules import Rules
 from anabranch.pipeline._terms import (
     Terms,
     group_of,
@@ -30,17 +36,25 @@ SLICE = 2048  # branches that are made, or folded, before the loop goes round: a
 class ParallelStep(Node[T, dict[str, Any]]):
     """Run branches side by side; made by ``Step.parallel``."""
 
-    __slots__ = ("_by_key", "_nests", "_plans", "_terms", "_urgent", "name")
+    __slots__ = ("_by_key", "_merging", "_nests", "_plans", "_terms", "_urgent", "name")
 
     name: str | None
     _by_key: Mapping[str, Plan]
+    _merging: MergeTerms | None
     _nests: bool
     _plans: tuple[Plan, ...]
     _terms: Terms
     _urgent: bool
 
-    def __init__(self, name: str | None, plans: tuple[Plan, ...], terms: Terms) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        plans: tuple[Plan, ...],
+        terms: Terms,
+        merging: MergeTerms | None = None,
+    ) -> None:
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_merging", merging)
         object.__setattr__(self, "_plans", plans)
         object.__setattr__(self, "_by_key", {plan.key: plan for plan in plans})
         object.__setattr__(self, "_nests", any(plan.nested for plan in plans))
@@ -50,15 +64,23 @@ class ParallelStep(Node[T, dict[str, Any]]):
     def __repr__(self) -> str:
         return f"<Step.parallel {self.name or ''}: {len(self._plans)} branches>"
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        if self._merging is not None:
+            return f"Step.parallel {self.name!r}" if self.name else "Step.parallel"
+        nested = (plan.node.needs_context() for plan in self._plans if plan.nested)
+        return next(filter(None, nested), "") if self._nests else ""
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the branches to their end."""
         terms, run, plans, args = self._terms, frame.run, self._plans, (data,)
         rules = terms.rules(name, frame.path, len(plans))
         scheduler = scheduler_of(terms, frame, name, len(plans), rules)
         now = run.clock()
-        inside = frame
-        if self._nests:
-            inside = frame.below(scheduler, rules)
+        try:
+            inside = self._inside(name, frame, scheduler, rules)
+        except ConfigurationError as error:
+            return refused(name, error)
         if rules is not None:
             rules.expect(self._by_key)
         branches = [plan.branch(plan.key, args, inside, now) for plan in plans[:SLICE]]
@@ -96,9 +118,19 @@ class ParallelStep(Node[T, dict[str, Any]]):
             result = await self._result_in_slices(*how)
         else:
             result = self._result(*how)
+        if result.success and (inside.merge is not None or terms.reduce is not None):
+            keys = self._merged_keys(branches, ledger)
+            result = await conclude(result, frame, ledger, terms.reduce, inside.merge, keys)
         if run.delivery is not None:
             frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
         return result
+
+    def _inside(self, name: str, frame: Frame, step: Scheduler, rules: Rules | None) -> Frame:
+        """Return the frame for the branches; ``frame`` itself where they need no other."""
+        if self._merging is None:
+            return frame.below(step, rules) if self._nests else frame
+        merge = Merge(f"step {name!r}", self._merging, frame.context)
+        return frame.below(step, rules, merge)
 
     def _result(
         self,
@@ -167,6 +199,14 @@ class ParallelStep(Node[T, dict[str, Any]]):
             return []
         path = len(branches[0].key) - len(self._plans[0].key)
         return [branch.key[path:] if path else branch.key for branch in ended]
+
+    def _merged_keys(self, branches: list[Branch], ledger: Ledger) -> Iterator[str]:
+        """Yield the keys of branches that merge, in the order in which they do."""
+        path = len(branches[0].key) - len(self._plans[0].key)
+        completed = self._merging is not None and self._merging.order == "completed"
+        for branch in ledger.ended if completed else branches:
+            if branch.status is Status.SUCCEEDED:
+                yield branch.key[path:]
 
     def _made(
         self,

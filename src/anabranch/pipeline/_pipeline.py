@@ -48,10 +48,11 @@ class Pipeline(Node[In, Out]):
         ConfigurationError: no steps, a step that is none, or a name given twice.
     """
 
-    __slots__ = ("_config", "_nodes", "_parts", "name")
+    __slots__ = ("_config", "_needs_context", "_nodes", "_parts", "name")
 
     name: str | None
     _config: ExecutionConfig
+    _needs_context: str
     _nodes: tuple[tuple[str, Node[Any, Any]], ...]
     _parts: tuple[Any, ...]  # as they were given: what has no name of its own may be numbered anew
 
@@ -88,6 +89,8 @@ class Pipeline(Node[In, Out]):
         parts = _parts(where, steps)
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_nodes", _named(where, parts))
+        needs = (node.needs_context() for _, node in self._nodes)
+        object.__setattr__(self, "_needs_context", next(filter(None, needs), ""))
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name or ''}: {' >> '.join(name for name, _ in self._nodes)}>"
@@ -125,7 +128,7 @@ class Pipeline(Node[In, Out]):
         """
         terms = (context, limiter, observer, timeout)
         bare = context is None and limiter is None and observer is None and timeout is None
-        if not bare or budget is not None or breach_event is not None:
+        if not bare or self._needs_context or budget is not None or breach_event is not None:
             self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
         return await self._run(data, *terms, live=None)
 
@@ -189,6 +192,10 @@ class Pipeline(Node[In, Out]):
             )
         return anyio.run(partial(self._run, data, *terms, live=None), backend=loop)
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        return self._needs_context
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of another pipeline, or as a branch."""
         run, started_at = frame.run, frame.run.clock()
@@ -198,6 +205,7 @@ class Pipeline(Node[In, Out]):
         try:
             inside = attrs.evolve(frame, limiters=(*frame.limiters, *self._own_limiters(run.host)))
             await self._walk(data, inside, history)
+            frame.context = inside.context
         except BaseException as error:
             stopped = frame.kept()
             if stopped is not None and frame.is_cancelled_by(error):
@@ -244,7 +252,7 @@ class Pipeline(Node[In, Out]):
                 delivery.close()
         if reason:
             history += [_stopped(step, reason) for step in _kept(run)]
-        return self._result(history, context, clock() - started_at, reason)
+        return self._result(history, frame.context, clock() - started_at, reason)
 
     async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
         """Run the steps one behind another, into ``history``; stop at the first that fails."""
@@ -254,6 +262,7 @@ class Pipeline(Node[In, Out]):
             if history:  # the step before may have kept a cancellation to itself
                 await frame.run.host.runtime.lowlevel.checkpoint_if_cancelled()
             result = await node.run_in(data, frame_of_step, name)
+            frame.context = before_last.context = frame_of_step.context
             history.append(result)
             if not result.success:
                 log.info("step %r: %s", name, result.feedback)
@@ -283,8 +292,8 @@ class Pipeline(Node[In, Out]):
         limit = self._config.max_parallel_steps
         return () if limit is None else (host.runtime.CapacityLimiter(limit),)
 
-    @staticmethod
     def _check(
+        self,
         where: str,
         context: Any,
         limiter: object,
@@ -296,6 +305,11 @@ class Pipeline(Node[In, Out]):
         refuse_later(where, {option: (value, None) for option, value in later.items()})
         check_seconds(where, "timeout", timeout)
         check_context(context)
+        if context is None and self._needs_context:
+            raise ConfigurationError(
+                f"{where}: {self._needs_context} merges contexts or narrows them, and this run has "
+                f"none; give context={{}}, or an attrs, dataclass or pydantic object"
+            )
         if limiter is not None and not isinstance(limiter, Limiter):
             raise ConfigurationError(
                 f"{where}: limiter={limiter!r} ({type(limiter).__name__}) is no limiter; give a "

@@ -72,15 +72,19 @@ class Plan:
                 branch.priority = self.priority
             return branch
         fn: Callable[..., Any] = self.fn
+        lane = self.lane
         if self.nested:
             args = (self.node, args[0], frame, key)
+        elif self.takes_context and frame.merge is not None:
+            fn, args = frame.merge.call(fn, self.kind, lane, args[0], key)
+            lane = None
         elif self.takes_context:
             copier = _same if shares_context else copy_for_branch
             fn, args = _call_with_context, (self.fn, args[0], frame.context, copier)
-            if self.kind == ASYNC and self.lane is None:
+            if self.kind == ASYNC and lane is None:
                 fn = _await_with_context
-        if self.lane is not None:
-            fn, args = self.lane.run, (fn, args, NO_KWARGS)
+        if lane is not None:
+            fn, args = lane.run, (fn, args, NO_KWARGS)
         return Branch(
             path + key,
             self.kind,

@@ -194,13 +194,11 @@ class Step(Node[In, Out]):
             merge_strategy, merge_config: what of the branches' contexts comes back, and how; or
                 a function of the context and ``{key: branch's context}``.
             merge_order: ``declared``, or ``completed``: in the order in which branches ended.
-            field_mapping: branch to the fields that are taken from it; context_include_keys: the
-                only fields that branches are given.
+            field_mapping: branch to the fields taken from it. context_include_keys: all it sees.
             reduce: a function, sync or async, of ``{key: StepResult}``; it returns the output.
 
         Raises:
-            ConfigurationError: what cannot be meant; NotBuiltYetError for every other option,
-                which a later version brings.
+            ConfigurationError: what cannot be meant, or is not built yet.
         """
         title, parts = _spelled(name, branches)
         where = "Step.parallel" if title is None else f"Step.parallel {title!r}"
