@@ -1,6 +1,7 @@
 """The queue: most urgent first, first come first among equals."""
 
 import random
+import threading
 
 from anabranch._branch import PLAIN, Branch
 from anabranch._queue import Queue
@@ -73,3 +74,49 @@ def test_a_new_level_between_two_is_found():
     assert queue.pop().key == "high"
     queue.push(branch("middle", 5))
     assert drain(queue) == ["middle", "low"]
+
+
+def test_as_many_priorities_as_branches_cost_no_more_than_a_sort():
+    rng = random.Random(3)
+    branches = [branch(str(i), rng.randrange(10**9)) for i in range(20_000)]
+    queue = Queue()
+    for each in branches[:10_000]:
+        queue.push(each)
+    queue.push_levels(branches[10_000:])
+    assert len(queue) == 20_000
+    expected = [each.key for each in sorted(branches, key=lambda b: -b.priority)]
+    assert drain(queue) == expected
+    assert not queue
+
+
+def test_threads_that_pop_while_priorities_come_lose_nothing():
+    queue, popped, done = Queue(), [], threading.Event()
+
+    def pop():
+        while True:
+            found = queue.pop()
+            if found is not None:
+                popped.append(found.key)
+            elif done.is_set():
+                return
+
+    threads = [threading.Thread(target=pop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(6_000):
+        queue.push(branch(str(i), 0 if i < 2_000 else i % 7 - 3))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(popped, key=int) == [str(i) for i in range(6_000)]
+    assert len(queue) == 0
+
+
+def test_trimming_forgets_the_head_only_and_keeps_the_order():
+    queue = Queue()
+    branches = [branch(str(i), i // 3) for i in range(6)]
+    queue.push_levels(branches)
+    branches[3].status = branches[4].status = Status.CANCELLED
+    queue.trim()
+    assert len(queue) == 4
+    assert drain(queue) == ["5", "0", "1", "2"]

@@ -38,7 +38,14 @@ class Hand(Lease):
     __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_slept", "_succeed")
 
     def __init__(self, ledger: Ledger, held: Held, *, guest: bool = False) -> None:
-        super().__init__(ledger, held, guest=guest)
+        self.ledger = ledger
+        self.held = held
+        self.branch = None
+        self._guest = guest
+        self._thread = None
+        self._scope = None
+        self._used_up = False
+        self._cancels = ledger.host.native_cancels() if guest else 0
         self._leases = ledger.leases
         self._slept = False  # the branch has suspended, so the loop went round
         self._succeed = False  # work is left: another hand should follow this one

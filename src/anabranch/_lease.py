@@ -21,16 +21,15 @@ class Lease:
 
     __slots__ = ("_cancels", "_guest", "_scope", "_thread", "_used_up", "branch", "held", "ledger")
 
-    def __init__(self, ledger: Ledger, held: Held, *, guest: bool) -> None:
-        self.ledger = ledger
-        self.held = held
-        self.branch: Branch | None = None  # begun, and not recorded
-        self._guest = guest  # it works in the task that opened the scheduler
-        self._thread: ThreadHand | None = None  # the one at work, or the one that was abandoned
-        self._scope: Any = None
-        self._used_up = False
-        # How often the host's task had been cancelled before.
-        self._cancels = ledger.host.native_cancels() if guest else 0
+    # A hand sets them all: to call up here for it costs half a microsecond a hand.
+    ledger: Ledger
+    held: Held
+    branch: Branch | None  # begun, and not recorded
+    _guest: bool  # it works in the task that opened the scheduler
+    _thread: ThreadHand | None  # the one at work, or the one that was abandoned
+    _scope: Any
+    _used_up: bool
+    _cancels: int  # how often the host's task had been cancelled before
 
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""

@@ -1,13 +1,18 @@
 """Order the branches that wait: the most urgent first, first come first among equals.
 
-A level for each priority in use, each a deque: threads may pop while the loop pushes,
-because appending to a deque and popping from it are atomic.
+Most queues know one priority, 0: a deque, whose ends threads and the loop may use at once,
+because appending to it and popping from it are atomic. A queue of several has a deque for each,
+a heap of the priorities in use, and a lock: it costs the same with two priorities as with a
+hundred thousand.
 A branch that was cancelled while queued is passed over, and forgotten with the next ``prune``.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
 
 from anabranch._branch import Branch
 
@@ -15,67 +20,130 @@ from anabranch._branch import Branch
 class Queue:
     """Keep queued branches in levels of equal priority."""
 
-    __slots__ = ("_levels", "_order")
+    __slots__ = ("_count", "_heap", "_levels", "_lock", "_plain")
 
     def __init__(self) -> None:
-        level: deque[Branch] = deque()  # most queues have one level, that of priority 0
-        self._levels = {0: level}
-        self._order: tuple[deque[Branch], ...] = (level,)  # replaced as a whole, never changed
+        self._plain: deque[Branch] = deque()  # the level of priority 0, while there is no other
+        self._levels: dict[int, deque[Branch]] | None = None
+        self._heap: list[int] = []  # of priorities in use, negated: the most urgent is the least
+        self._count = 0
+        self._lock: threading.Lock | None = None
 
     def __bool__(self) -> bool:
-        return any(self._order)
+        return bool(self._plain if self._levels is None else self._count)
+
+    def __len__(self) -> int:
+        return len(self._plain) if self._levels is None else self._count
 
     def push(self, branch: Branch) -> None:
         """Append ``branch`` to its level."""
-        level = self._levels.get(branch.priority)
-        if level is None:
-            level = self._add_level(branch.priority)
-        level.append(branch)
+        if branch.priority or self._levels is not None:
+            self.push_levels([branch])
+        else:
+            self._plain.append(branch)
 
     def push_all(self, branches: list[Branch]) -> None:
-        """Append branches that all have priority 0."""
-        self._levels[0].extend(branches)
+        """Append branches that all have priority 0, to a queue that knows no other."""
+        self._plain.extend(branches)
 
-    def push_levels(self, branches: list[Branch]) -> None:
-        """Append branches, as many at once as have the same priority."""
-        levels: dict[int, list[Branch]] = {}
-        for branch in branches:
-            levels.setdefault(branch.priority, []).append(branch)
-        for priority, alike in levels.items():
-            level = self._levels.get(priority)
-            (self._add_level(priority) if level is None else level).extend(alike)
+    def push_levels(self, branches: Iterable[Branch]) -> None:
+        """Append branches of any priority."""
+        levels = self._levels if self._levels is not None else self._begin_levels()
+        with self._locked():
+            for branch in branches:
+                level = levels.get(branch.priority)
+                if level is None:
+                    level = self._add_level(branch.priority)
+                level.append(branch)
+                self._count += 1
 
     def pop(self) -> Branch | None:
         """Remove the most urgent branch that has not ended; None when there is none."""
-        for level in self._order:
-            while level:
-                try:
-                    branch = level.popleft()
-                except IndexError:  # another thread was quicker
-                    break
-                if branch.status is None:
-                    return branch
+        if self._levels is not None:
+            with self._locked():
+                return self._pop_level(self._levels)
+        plain = self._plain
+        while plain:
+            try:
+                branch = plain.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            if branch.status is None:
+                return branch
         return None
 
     def put_back(self, branch: Branch) -> None:
-        """Return a branch that was just popped to the head of its level."""
-        self._levels[branch.priority].appendleft(branch)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._order))
+        """Put a branch at the head of its level."""
+        if self._levels is None and not branch.priority:
+            self._plain.appendleft(branch)
+            return
+        levels = self._levels if self._levels is not None else self._begin_levels()
+        with self._locked():
+            level = levels.get(branch.priority)
+            (self._add_level(branch.priority) if level is None else level).appendleft(branch)
+            self._count += 1
 
     def waiting(self) -> list[Branch]:
         """List the branches that have not ended, in the order in which they would start."""
-        return [branch for level in self._order for branch in list(level) if branch.status is None]
+        if self._levels is None:
+            return [branch for branch in list(self._plain) if branch.status is None]
+        with self._locked():
+            ordered = [self._levels[priority] for priority in sorted(self._levels, reverse=True)]
+            return [branch for level in ordered for branch in level if branch.status is None]
 
     def prune(self) -> None:
         """Forget the branches that have ended; whoever pops in a thread must be kept out."""
-        for level in self._order:
-            alive = [branch for branch in level if branch.status is None]
-            level.clear()
-            level.extend(alive)
+        if self._levels is None:
+            alive = self.waiting()
+            self._plain.clear()
+            self._plain.extend(alive)
+            return
+        alive = self.waiting()
+        with self._locked():
+            self._levels.clear()
+            self._heap.clear()
+            self._count = 0
+        self.push_levels(alive)
+
+    def trim(self) -> None:
+        """Forget those at the head that have ended; whoever pops in a thread must be kept out."""
+        branch = self.pop()
+        if branch is not None:
+            self.put_back(branch)
+
+    def _pop_level(self, levels: dict[int, deque[Branch]]) -> Branch | None:
+        heap = self._heap
+        while heap:
+            level = levels[-heap[0]]
+            while level:
+                branch = level.popleft()
+                self._count -= 1
+                if branch.status is None:
+                    return branch
+            del levels[-heappop(heap)]
+        return None
+
+    def _begin_levels(self) -> dict[int, deque[Branch]]:
+        """Go over to several levels, one by one: a thread may be popping from the plain one."""
+        self._lock = threading.Lock()
+        levels: dict[int, deque[Branch]] = {}
+        with self._lock:
+            self._levels = levels
+            while self._plain:
+                try:
+                    branch = self._plain.popleft()
+                except IndexError:  # the thread was quicker
+                    break
+                (levels.get(0) or self._add_level(0)).append(branch)
+                self._count += 1
+        return levels
 
     def _add_level(self, priority: int) -> deque[Branch]:
+        assert self._levels is not None, "there are levels by now"
         level = self._levels[priority] = deque()
-        self._order = tuple(self._levels[p] for p in sorted(self._levels, reverse=True))
+        heappush(self._heap, -priority)
         return level
+
+    def _locked(self) -> threading.Lock:
+        assert self._lock is not None, "it comes with the levels"
+        return self._lock
