@@ -94,10 +94,11 @@ def test_threads_that_pop_while_priorities_come_lose_nothing():
 
     def pop():
         while True:
+            last = done.is_set()  # asked before, so that nothing can come in between
             found = queue.pop()
             if found is not None:
                 popped.append(found.key)
-            elif done.is_set():
+            elif last:
                 return
 
     threads = [threading.Thread(target=pop) for _ in range(3)]
