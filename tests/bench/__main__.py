@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import _core, _report
+from tests.bench import _cancelling, _core, _report
 from tests.bench._extent import FAST, WHOLE, Extent
 
-SUITES = {"core": _core.CASES}
+SUITES = {"core": _core.CASES, "cancelling": _cancelling.CASES}
 
 
 def cases_of(names: Sequence[str]) -> list[_core.Case]:
@@ -48,8 +48,11 @@ def run(cases: Sequence[_core.Case], extent: Extent) -> tuple[list[_report.Row],
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse arguments, run, and return the exit code."""
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
-    named = ", ".join(case.name for case in _core.CASES)
-    parser.add_argument("case", nargs="*", help=f"core, or of it: {named}")
+    named = "; ".join(
+        f"{suite}, or of it: {', '.join(case.name for case in cases)}"
+        for suite, cases in SUITES.items()
+    )
+    parser.add_argument("case", nargs="*", help=named)
     parser.add_argument("--fast", action="store_true", help="fewer sizes and rounds: a quick look")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")

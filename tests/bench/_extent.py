@@ -23,6 +23,8 @@ class Extent:
     sleeps: int = 5_000
     threads: int = 2_000
     processes: int = 200
+    unused: tuple[int, ...] = (2, 100, 10_000)
+    unused_rounds: int = 30
 
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
@@ -44,4 +46,6 @@ FAST = Extent(
     big_rounds=2,
     shown_rounds=1,
     items=100_000,
+    unused=(2, 10_000),
+    unused_rounds=8,
 )
