@@ -399,7 +399,6 @@ def test_what_a_later_version_brings_is_refused_by_name() -> None:
     _refused(ConcurrencyConfig, {"controller": object(), "samplers": [object()]})
     _refused(ResourceLimits, {"max_memory_mb": 100, "max_cpu_percent": 80})
     _refused(partial(open_scheduler, 1), {"recorder": object()})
-    _refused(partial(Job, "a", echo), {"retry": 3, "queue_timeout": 1})
 
 
 async def test_a_run_refuses_what_a_later_version_brings() -> None:

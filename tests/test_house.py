@@ -38,6 +38,8 @@ BROAD_EXCEPT = {
     "_hand.py": "a branch's Exception is data",
     "_thread_hand.py": "a branch's Exception is data",
     "_attempt.py": "a branch's Exception is data",
+    "_again.py": "what the user's on= raises ends the branch that it was asked about",
+    "_tries.py": "an error that can neither be written nor noted costs no result",
     "_anyio.py": "what a thread raises, whatever it is, belongs to the task that waits for it",
     "_feed.py": "what the user's iterable raises is raised when the block is left",
     "_scheduler.py": "cleans up, and raises it again",
@@ -59,6 +61,7 @@ LATE_IMPORTS = {
     "_observers.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
 }
 OWN_CLOCK = {
+    "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
 }

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from anabranch._work import Job, Outcome, Status, is_async, makes_generator, name_of
-from anabranch.errors import ConfigurationError, NotBuiltYetError
+from anabranch.errors import ConfigurationError
 
 
 async def coroutine():
@@ -122,12 +122,6 @@ def test_a_lane_is_named_or_has_an_async_run(lane):
 def test_on_cancel_is_one_of_two_words(on_cancel):
     with pytest.raises(ConfigurationError, match="Job 'k': on_cancel="):
         Job("k", plain, on_cancel=on_cancel)
-
-
-@pytest.mark.parametrize("option", ["queue_timeout", "retry"])
-def test_what_is_not_built_yet_is_refused_by_name(option):
-    with pytest.raises(NotBuiltYetError, match=option):
-        Job("k", plain, **{option: 3})
 
 
 @pytest.mark.parametrize("args", ["abc", 3, None, b"x"])

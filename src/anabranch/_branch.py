@@ -11,13 +11,17 @@ from contextvars import Context
 from typing import Any
 
 from anabranch._pool import Account
+from anabranch._tries import Tries
 from anabranch._work import Job, Outcome, Status, is_async, name_of
 from anabranch.errors import BranchTimedOutError, ConfigurationError
 from anabranch.lanes._process import CPU_LANE
 
 # How a branch is called. ASYNC: a coroutine in the hand's task; PLAIN: where it stands;
 # THREAD: in a thread hand. Every other lane is an async call, of the lane's own `run`.
-ASYNC, PLAIN, THREAD = range(3)
+# TRIED: as ASYNC, but it may be tried again, or fall back: not for the hot loop.
+ASYNC, PLAIN, THREAD, TRIED = range(4)
+
+QUEUE_TIMEOUT = "(queue_timeout=)"  # ends the reason of a branch that waited too long
 
 NO_KWARGS: Mapping[str, Any] = {}
 
@@ -43,6 +47,7 @@ class Branch:
         "started_at",
         "status",
         "timeout",
+        "tries",
         "value",
     )
 
@@ -78,6 +83,7 @@ class Branch:
         self.error: BaseException | None = None
         self.reason = ""
         self.account: Account | None = None  # what it was charged; made with the first charge
+        self.tries: Tries | None = None  # of a branch that may be tried again, or fall back
 
     @property
     def queued_s(self) -> float:
@@ -90,6 +96,39 @@ class Branch:
         """Seconds from the start to the end; 0.0 for a branch never started."""
         return 0.0 if self.started_at is None else self.ended_at - self.started_at
 
+    @property
+    def begun(self) -> int:
+        """How often a call was begun, a fallback's too."""
+        if self.tries is not None:
+            return self.tries.begun
+        return 0 if self.started_at is None else 1
+
+    @property
+    def attempts(self) -> int:
+        """How often its own call was begun."""
+        return self.begun if self.tries is None else self.tries.attempts
+
+    @property
+    def attempt_errors(self) -> tuple[Exception, ...]:
+        """What was raised before the error that it ended with, in order."""
+        return () if self.tries is None else self.tries.errors(self.error)
+
+    def may_be_tried(self, tries: Tries) -> None:
+        """Set how it is tried again, and what it falls back to."""
+        self.tries = tries
+        if self.kind == ASYNC:
+            self.kind = TRIED
+
+    def own_deadline(self, now: float) -> float:
+        """Return when its own timeout strikes if it is begun ``now``, or when it first was."""
+        assert self.timeout is not None, "only a branch with a timeout is asked"
+        began_at = None if self.tries is None else self.tries.began_at
+        return (now if began_at is None else began_at) + self.timeout
+
+    def whose(self) -> str:
+        """Say whose its timeout is, and its error."""
+        return "its fallback" if self.tries is not None and self.tries.fell_back else "the branch"
+
     def end_badly(
         self, error: Exception | None, *, ran_out: bool, stopped: str, abandoned: bool
     ) -> None:
@@ -100,15 +139,18 @@ class Branch:
             stopped: why everything is being cancelled; empty when nothing but its error ended it.
             abandoned: its thread runs on.
         """
-        self.error = error
+        if error is not None:  # else an attempt before may have left one
+            self.error = error
         if self.reason:
-            self.status = Status.CANCELLED
+            late = self.reason.endswith(QUEUE_TIMEOUT) and not self.begun
+            self.status = Status.REJECTED if late else Status.CANCELLED
         elif ran_out:
+            whose = self.whose()
             self.status = Status.TIMED_OUT
-            self.reason = f"deadline: {self.timeout:g} s (timeout= of the branch)"
-            self.error = error or BranchTimedOutError(
+            self.reason = f"deadline: {self.timeout:g} s (timeout= of {whose})"
+            self.error = self.error or BranchTimedOutError(
                 f"branch {self.key!r} did not end in {self.timeout:g} s; "
-                f"a larger timeout= of the branch, or None, lifts it"
+                f"a larger timeout= of {whose}, or None, lifts it"
             )
         elif stopped:
             self.status = Status.CANCELLED
@@ -127,7 +169,8 @@ class Branch:
             value=self.value,
             error=self.error,
             reason=self.reason,
-            attempts=0 if self.started_at is None else 1,
+            attempts=self.attempts,
+            attempt_errors=self.attempt_errors,
             queued_s=self.queued_s,
             ran_s=self.ran_s,
             order=order,
@@ -160,7 +203,7 @@ def branch_of(job: Job, now: float, context: Context | None) -> Branch:
     fn, args, kwargs = job.fn, job.args, job.kwargs
     if lane is not None:
         fn, args, kwargs = lane.run, (fn, args, kwargs), NO_KWARGS
-    return Branch(
+    branch = Branch(
         job.key,
         kind,
         fn,
@@ -172,3 +215,6 @@ def branch_of(job: Job, now: float, context: Context | None) -> Branch:
         context=context,
         on_cancel=job.on_cancel,
     )
+    if job.retry is not None:
+        branch.may_be_tried(Tries(job.retry, context=context))
+    return branch

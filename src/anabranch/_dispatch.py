@@ -26,13 +26,11 @@ class Dispatcher:
         self._ledger = ledger
         self._nursery = nursery
         ledger.grow = self.grow
+        ledger.nursery = nursery
 
     def resume(self) -> None:
         """Start a hand for what is queued or fed, unless one is about to look."""
-        if self._ledger.fresh:
-            self._ledger.room = True  # that one will see, when it suspends
-        else:
-            self.grow(1)
+        self._ledger.resume()
 
     def grow(self, count: int) -> None:
         """Start up to ``count`` hands, as far as there is work and tokens are free."""

@@ -13,8 +13,9 @@ from contextvars import Context
 from types import CoroutineType, SimpleNamespace
 from typing import Any
 
+from anabranch._again import settled
 from anabranch._attempt import parted, step_in
-from anabranch._branch import ASYNC, THREAD, Branch
+from anabranch._branch import ASYNC, PLAIN, THREAD, Branch
 from anabranch._courtesy import (
     let_the_loop_go_round,
     must_make_way,
@@ -95,6 +96,8 @@ class Hand(Lease):
                 ledger.hands.discard(self)
             if ledger.grace is not None:
                 ledger.grace.forget(self)
+            if ledger.alarm is not None:
+                ledger.alarm.look()
             if ledger.block is not None:
                 ledger.block.helds.discard(self.held)
             if self._thread is None:  # else the abandoned thread holds them until it ends
@@ -206,7 +209,7 @@ class Hand(Lease):
                 branch = await self._run_other(branch, now)
             now = clock()
             self.branch = None
-            if branch is not None:  # else a thread has recorded it
+            if branch is not None:  # else a thread has recorded it, or it goes on later
                 branch.ended_at = now
                 if self._used_up and branch.status is Status.SUCCEEDED:
                     branch.reason = ""  # a cancellation came too late to stop it
@@ -228,15 +231,12 @@ class Hand(Lease):
         """Run what is no plain case of the hot loop; return the branch that is to be recorded."""
         if branch.kind == THREAD:
             return await self._run_thread(branch)
-        branch.started_at = now
-        self.ledger.started(branch)
+        self._begin(branch, now)
         context = self._origin.copy() if branch.context is None else branch.context
         context.run(holding.set, self.held)
-        if branch.timeout is not None:
-            self._scope.deadline = now + branch.timeout
         try:
             value = context.run(branch.fn, *branch.args, **branch.kwargs)
-            if branch.kind == ASYNC or type(value) is CoroutineType:
+            if branch.kind != PLAIN or type(value) is CoroutineType:
                 value = await step_in(context, value, self.suspended, self.interrupted)
         except Exception as error:
             self._failed(branch, error)
@@ -244,7 +244,7 @@ class Hand(Lease):
             branch.value = value
             branch.status = Status.SUCCEEDED
         self._end_deadline(branch)
-        return branch
+        return branch if branch.tries is None or settled(self.ledger, branch) else None
 
     async def _run_thread(self, branch: Branch) -> Branch | None:
         """Run a plain function, and those behind it in the queue, in a thread."""
@@ -254,12 +254,11 @@ class Hand(Lease):
         ledger.begin_threads()
         self.suspended(branch)  # it will: others may start
         place = Held((lane.limiter,), parent=self.held, inside=True)
+        if branch.tries is not None:
+            self._take_up(branch)
         if not take_nowait(place.limiters, runtime, place):
             await take(place.limiters, runtime, place)
-        branch.started_at = ledger.clock()
-        ledger.started(branch)
-        if branch.timeout is not None:
-            self._scope.deadline = branch.started_at + branch.timeout
+        self._begin(branch, ledger.clock())
         thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._origin, lane)
         grace = ledger.watch() if branch.on_cancel == "wait" else None
         if grace is not None:
@@ -284,9 +283,11 @@ class Hand(Lease):
         return await self._finish_left(thread, branch)
 
     async def _finish_left(self, thread: ThreadHand, first: Branch) -> Branch | None:
-        """Await the coroutine that a plain function returned, if one did."""
+        """Await the coroutine that a plain function returned; see to one that failed."""
         branch = thread.branch
-        if branch is not None and thread.left is not None:
+        if branch is not None and isinstance(branch.error, Exception):
+            self._failed(branch, branch.error)
+        elif branch is not None and thread.left is not None:
             context, coroutine = thread.left
             context.run(holding.set, self.held)
             try:
@@ -297,6 +298,8 @@ class Hand(Lease):
                 branch.value = value
                 branch.status = Status.SUCCEEDED
         self._end_deadline(first)
+        if branch is not None and branch.tries is not None and not settled(self.ledger, branch):
+            return None
         return branch
 
     def _become_stale(self) -> None:

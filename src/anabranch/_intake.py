@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import copy_context
 from typing import Any
 
+from anabranch._alarm import alarm_of
 from anabranch._branch import Branch, branch_of
 from anabranch._dispatch import Dispatcher
 from anabranch._feed import Accept, Feeds
@@ -57,6 +58,8 @@ class Intake:
                 f"a branch {job.key!r} is queued or running already; give each job its own key"
             )
         self._keys.add(job.key)
+        if job.queue_timeout is not None:
+            alarm_of(self._ledger).reject(branch, job.queue_timeout)
         return branch
 
     def push(self, branch: Branch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from anabranch._again import begin, settled
 from anabranch._branch import Branch
 from anabranch._ledger import Ledger
 from anabranch._runtime import own_cancel
@@ -86,6 +87,26 @@ class Lease:
         self.branch.reason = self.branch.reason or reason
         return bool(reason)
 
+    def _begin(self, branch: Branch, now: float) -> None:
+        """Count a call of the branch as begun; the observer hears of the first one only."""
+        first = branch.tries is None
+        if not first:
+            with self.ledger.lock:  # against a thread that begins one
+                first = begin(self.ledger, branch, now)
+        if first:
+            branch.started_at = now
+            self.ledger.started(branch)
+        if branch.timeout is not None:
+            self._scope.deadline = branch.own_deadline(now)
+
+    def _take_up(self, branch: Branch) -> None:
+        """Take a branch that may be tried again from the alarm: it waits for a thread here."""
+        tries = branch.tries
+        assert tries is not None, "only one that may be tried again is asked"
+        tries.taken = True
+        if branch.timeout is not None and tries.began_at is not None:
+            self._scope.deadline = branch.own_deadline(tries.began_at)
+
     def _end_deadline(self, branch: Branch) -> None:
         if branch.timeout is not None:
             self._scope.deadline = math.inf
@@ -123,5 +144,7 @@ class Lease:
         if passes is not None:  # one that struck child tasks only, and was never thrown in here
             self._used_up = True
         self._failed(branch, error)
+        if branch.tries is not None and passes is None and not settled(self.ledger, branch):
+            return
         assert branch.status is not None
         self.ledger.end(branch, branch.status, branch.reason)

@@ -59,6 +59,13 @@ class Ledger:
     payer: Payer | None = None  # who is charged for it, if it is a pipeline's
     account: Account | None = None  # what it was charged; made with the first charge
     dispatching: Any = None  # the dispatcher's scope, while it lives
+    nursery: Any = None  # the scheduler's; None where there is nobody but the calling task
+    alarm: Any = None  # who wakes branches that wait for a moment; made when one does
+    tried = 0  # branches begun that may be tried again
+    retries = 0  # attempts after the first, of all of them
+    pressed = 0  # branches that were cancelled because memory was short
+    pressure = ""  # why the first of them was
+    no_more = ""  # why nothing is started any more, while what runs goes on
     grace: Any = None  # who watches for branches that work on after a cancellation
     make_grace: Callable[[], Any] | None = None
     unarmed = False  # the loop has not been told of the deadline yet
@@ -135,9 +142,26 @@ class Ledger:
         return self.grace
 
     def unpark(self) -> None:
-        """End the dispatcher, if it waits for a token: there is nothing to start."""
+        """End the dispatcher, if it waits for a token and there is nothing to start; the alarm too.
+
+        For whoever has ended branches that waited.
+        """
         if self.dispatching is not None and not self.queue:
             self.dispatching.cancel(reason="nothing is queued")
+        if self.alarm is not None:
+            self.alarm.look()
+
+    def resume(self) -> None:
+        """Start a hand for what is queued or fed, unless one is about to look."""
+        if self.fresh:
+            self.room = True  # that one will see, when it suspends
+        else:
+            self.grow(1)
+
+    def waiting(self) -> list[Branch]:
+        """List the branches that are queued, then those that wait for their next attempt."""
+        queued = self.queue.waiting()
+        return queued if self.alarm is None else queued + self.alarm.waiting()
 
     def end(self, branch: Branch, status: Status, reason: str = "") -> None:
         """Record how ``branch`` ended; the hot loop does the same in place for a success."""
@@ -165,7 +189,8 @@ class Ledger:
     def started(self, branch: Branch) -> None:
         """Tell the observer, if there is one, that ``branch`` has been called."""
         if self.delivery is not None and branch.started_at is not None:
-            self.emit(BranchStarted(branch.started_at, self.step, branch.key, branch.queued_s))
+            at = max(branch.started_at, branch.queued_at)  # a hand looks at the clock, then pulls
+            self.emit(BranchStarted(at, self.step, branch.key, branch.queued_s))
 
     def emit(self, event: Event) -> None:
         """Queue ``event`` for the observer, if there is one."""

@@ -244,7 +244,7 @@ class Scheduler:
         chosen = matcher(which)
         ledger = self.ledger
         with ledger.lock:  # against a thread that pops one of them now
-            queued = [branch for branch in ledger.queue.waiting() if chosen(branch.key)]
+            queued = [branch for branch in ledger.waiting() if chosen(branch.key)]
             for branch in queued:
                 ledger.end(branch, Status.CANCELLED, reason)
             ledger.queue.prune()
@@ -270,6 +270,7 @@ class Scheduler:
 
     def start_no_more(self, reason: str) -> None:
         """Reject what is queued, and pull nothing more; what runs goes on to its end."""
+        self.ledger.no_more = reason
         self._record_queued(reason, Status.REJECTED)
 
     async def run_all(self, branches: list[Branch], *, urgent: bool = False) -> None:
@@ -277,7 +278,8 @@ class Scheduler:
 
         The calling task works as a hand itself, so a step of one branch needs no further task.
         """
-        self._alone = len(branches) < 2 and self._delivery is None and self._live is None
+        alone = len(branches) == 1 and branches[0].tries is None  # one that waits needs a nursery
+        self._alone = alone and self._delivery is None and self._live is None
         async with self:
             ledger = self.ledger
             if urgent:
@@ -348,11 +350,15 @@ class Scheduler:
         ledger = self.ledger
         if self._intake is not None:
             self._intake.end()
-        if ledger.queue:
+        if ledger.queue or ledger.alarm is not None:
             with ledger.lock:
-                for branch in ledger.queue.waiting():
-                    ledger.end(branch, status, reason)
+                waiting = ledger.waiting()
+                for branch in waiting:  # a thread pops none of them from now on
+                    branch.status = Status.CANCELLED if branch.begun else status
                 ledger.queue.prune()
+            for branch in waiting:
+                ledger.end(branch, branch.status or status, reason)
+            ledger.unpark()
 
     async def _end_loan(self, *, waits: bool) -> None:
         """Take back what the calling branch has lent; one that is left by an error cannot wait."""
@@ -375,9 +381,9 @@ class Scheduler:
         ledger.cut_off = self._nursery.cancel_scope.cancel_called or (
             ledger.unarmed and ledger.clock() >= ledger.deadline
         )
-        if ledger.queue or self._intake is not None:
+        if ledger.queue or ledger.alarm is not None or self._intake is not None:
             fed = self._intake is not None and bool(self._intake.feeds)
-            ledger.cut_off = ledger.cut_off or bool(ledger.queue) or fed
+            ledger.cut_off = ledger.cut_off or bool(ledger.waiting()) or fed
             self._record_queued(ledger.why_cancelled())
         self._state = "closed"
         if self._live is not None:

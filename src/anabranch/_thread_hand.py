@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sniffio import current_async_library_cvar
 
+from anabranch._again import begin
 from anabranch._branch import THREAD, Branch
 from anabranch._ledger import SLICE_S, Ledger
 from anabranch._token import Held, holding
@@ -53,7 +54,8 @@ class ThreadHand:
     def run(self) -> None:
         """Run jobs, in the thread.
 
-        ``branch`` is still to be recorded after one that left a coroutine, or when this raises.
+        ``branch`` is still to be recorded after one that left a coroutine, after one that failed
+        and may be tried again, and when this raises.
         """
         with self._lock:
             if self._done:  # cancelled before the thread was there
@@ -122,6 +124,9 @@ class ThreadHand:
             branch.ended_at = now = ledger.clock()
             branch.value = value
             branch.error = error
+            if error is not None and branch.tries is not None:  # the loop says what follows
+                self._done = True
+                return None
             branch.status = Status.FAILED if error is not None else Status.SUCCEEDED
             branch.reason = ""
             ledger.from_threads.append(branch)
@@ -148,8 +153,10 @@ class ThreadHand:
             if not alike or branch.timeout:
                 ledger.queue.put_back(branch)
                 return None
-            branch.started_at = now
-        if ledger.delivery is not None:
+            first = branch.tries is None or begin(ledger, branch, now)
+            if first:
+                branch.started_at = now
+        if first and ledger.delivery is not None:
             ledger.started(branch)
         return branch
 

@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 
 from anabranch._options import exact_fields
-from anabranch.errors import ConfigurationError, not_built_yet
+from anabranch._retry import Retry
+from anabranch.errors import ConfigurationError
 
 LANES = ("auto", "inline", "io", "cpu")
 
@@ -155,9 +156,18 @@ def _check_lane(job: Job, _: object, lane: object) -> None:
     check_lane(f"Job {job.key!r}", lane)
 
 
-def _refuse(job: Job, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        raise not_built_yet(f"Job {job.key!r}", attribute.name, value)
+def check_retry(where: str, retry: object) -> None:
+    """Raise ConfigurationError unless ``retry`` is None or a Retry."""
+    if retry is not None and not isinstance(retry, Retry):
+        number = isinstance(retry, int) and not isinstance(retry, bool) and retry > 0
+        raise ConfigurationError(
+            f"{where}: retry={retry!r:.80} ({type(retry).__name__}) is no Retry; "
+            f"give Retry(attempts={retry if number else 3}), or leave it out"
+        )
+
+
+def _check_retry(job: Job, _: attrs.Attribute[Any], retry: object) -> None:
+    check_retry(f"Job {job.key!r}", retry)
 
 
 def check_lane(where: str, lane: object) -> None:
@@ -195,7 +205,11 @@ class Job:
         key: the name of the branch that the job becomes; unique among those that have not ended.
         fn: a function or async function; called as ``fn(*args, **kwargs)``.
         priority: larger is more urgent; first submitted first among equals.
-        timeout: seconds from the start of the call, not from queueing.
+        timeout: seconds from the start of the first call, not from queueing; attempts and the
+            waits between them together.
+        queue_timeout: seconds from acceptance to the start; a branch that has not begun by then
+            is rejected.
+        retry: a Retry: when it is called again after it failed.
         lane: ``auto`` (async functions inline, plain ones in threads), ``inline``,
             ``io`` (threads), ``cpu`` (processes), or a Lane.
         on_cancel: what a cancellation does to a thread, which cannot be stopped:
@@ -211,9 +225,9 @@ class Job:
     kwargs: Mapping[str, Any] = attrs.field(factory=dict, validator=_check_kwargs)
     priority: int = attrs.field(default=0, kw_only=True, validator=_check_priority)
     timeout: float | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
-    queue_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_refuse)
+    queue_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
     lane: Any = attrs.field(default="auto", kw_only=True, validator=_check_lane)
-    retry: object = attrs.field(default=None, kw_only=True, validator=_refuse)
+    retry: Retry | None = attrs.field(default=None, kw_only=True, validator=_check_retry)
     on_cancel: str = attrs.field(default="abandon", kw_only=True, validator=_check_on_cancel)
 
 
@@ -244,6 +258,7 @@ class Outcome:
         error: what the call raised; None unless it failed or timed out.
         reason: the cause in words, for a branch that was stopped; else empty.
         attempts: how often the call was begun; 0 when it never was.
+        attempt_errors: what earlier attempts raised, in order; ``error`` is what the last one did.
         queued_s: seconds from acceptance to the start, or to the end of one never started.
         ran_s: seconds from the start to the end; 0.0 when it never started.
         order: the place in the order of completion, from 0.
@@ -258,3 +273,4 @@ class Outcome:
     queued_s: float = 0.0
     ran_s: float = 0.0
     order: int = 0
+    attempt_errors: tuple[BaseException, ...] = ()
