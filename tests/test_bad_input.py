@@ -69,11 +69,7 @@ LIMITS = [0, -1, 1.5, True, math.nan, "10", math.inf, 10.0]
 SECONDS = [0, -1, True, math.nan, "10", object()]
 NAMES = ["", 3, b"x", object()]
 
-LATER_OF_PARALLEL = {
-    "breach_event": object(),
-}
 LATER_OF_STEP = {"retry": 3, "breaker": object(), "fallback": plain, "cache": object()}
-LATER_OF_RUN = {"budget": object(), "breach_event": object()}
 
 
 # Keywords ------------------------------------------------------------------------------------
@@ -393,28 +389,15 @@ def _refused(make: Any, options: dict[str, Any]) -> None:
 
 def test_what_a_later_version_brings_is_refused_by_name() -> None:
     _refused(partial(Step, "a", echo), LATER_OF_STEP)
-    _refused(partial(Step.parallel, BRANCHES), LATER_OF_PARALLEL)
-    _refused(partial(Pipeline([never]).run_sync, 1), LATER_OF_RUN)
-    _refused(partial(Pipeline([never]).open, 1), LATER_OF_RUN)
     _refused(ConcurrencyConfig, {"controller": object(), "samplers": [object()]})
     _refused(ResourceLimits, {"max_memory_mb": 100, "max_cpu_percent": 80})
     _refused(partial(open_scheduler, 1), {"recorder": object()})
 
 
-async def test_a_run_refuses_what_a_later_version_brings() -> None:
-    for option, value in LATER_OF_RUN.items():
-        with pytest.raises(NotBuiltYetError, match=rf"{option}=.* is not built yet"):
-            await Pipeline([never]).run(1, **{option: value})
-
-
 def test_the_defaults_of_what_is_not_built_yet_may_be_written() -> None:
     Step("a", echo, retry=None, breaker=None, fallback=None, cache=None)
-    defaults = dict.fromkeys(LATER_OF_PARALLEL) | {
-        "merge_strategy": MergeStrategy.NO_MERGE,
-        "merge_order": "declared",
-    }
-    Step.parallel(BRANCHES, **defaults)
-    Step.parallel(BRANCHES, cancel_when=[], cancel_grace=5)
+    Step.parallel(BRANCHES, merge_strategy=MergeStrategy.NO_MERGE, merge_order="declared")
+    Step.parallel(BRANCHES, cancel_when=[], cancel_grace=5, breach_event=None)
     Step.map_over("m", echo, halt=None, reduce=None)
     ExecutionConfig(resource_limits=ResourceLimits())
 

@@ -6,8 +6,10 @@ Runs natively on trio, and on asyncio in the host's own loop.
 
 import logging
 
+from anabranch._budget import Budget, UsageLimits
+from anabranch._charge import Reservation, charge
 from anabranch._scheduler import Scheduler, open_scheduler
-from anabranch._work import Job, Outcome, Status
+from anabranch._work import Job, Outcome, Status, Usage
 from anabranch.errors import (
     AnabranchError,
     BranchCancelledError,
@@ -18,15 +20,18 @@ from anabranch.errors import (
     LaneError,
     MergeError,
     NotBuiltYetError,
+    OutsideRunError,
     SchedulerClosedError,
     StepFailedError,
     UnknownOptionError,
+    UsageLimitExceededError,
 )
 from anabranch.events import (
     BranchFinished,
     BranchQueued,
     BranchStarted,
     BranchStubborn,
+    Breached,
     Event,
     EventsMissed,
     LimitChanged,
@@ -61,6 +66,8 @@ __all__ = [
     "BranchStarted",
     "BranchStubborn",
     "BranchTimedOutError",
+    "Breached",
+    "Budget",
     "CancelWhen",
     "ConcurrencyConfig",
     "ConfigurationError",
@@ -79,8 +86,10 @@ __all__ = [
     "MergeStrategy",
     "NotBuiltYetError",
     "Outcome",
+    "OutsideRunError",
     "Pipeline",
     "PipelineResult",
+    "Reservation",
     "ResourceLimits",
     "Scheduler",
     "SchedulerClosedError",
@@ -94,6 +103,10 @@ __all__ = [
     "StepStarted",
     "UnboundedWarning",
     "UnknownOptionError",
+    "Usage",
+    "UsageLimitExceededError",
+    "UsageLimits",
+    "charge",
     "open_scheduler",
 ]
 

@@ -35,8 +35,8 @@ class Account:
 
     __slots__ = ("above", "sums")
 
-    def __init__(self, above: Sums) -> None:
-        self.above: Sums | None = above
+    def __init__(self, above: Sums | None) -> None:
+        self.above = above
         self.sums: Amounts = NOTHING
 
     @property
@@ -148,6 +148,13 @@ def account_at(place: Place) -> Sums:
     account: Account = branch.account or Account(pool)
     branch.account = account
     return account
+
+
+def payer_here(pool: Pool) -> Payer:
+    """Return who is charged for a step that the calling context runs: the branch that it is in."""
+    place = charged.get()
+    hand = None if place is None or place[1] is None else place[1].hand
+    return (pool, None, None) if hand is None else (pool, hand.running(), hand.ledger)
 
 
 def book(

@@ -40,6 +40,13 @@ class Lane(Protocol):
     ) -> Any: ...
 
 
+class BreachEvent(Protocol):
+    """Be set from outside to end a run; the events of trio, asyncio and anyio are such."""
+
+    def is_set(self) -> bool: ...
+    async def wait(self) -> object: ...
+
+
 class Observer(Protocol):
     """Hear of events after the fact, in a thread of its own; any callable is one."""
 

@@ -10,15 +10,16 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from anabranch._branch import Branch
-from anabranch._following import Live
 from anabranch._glob import Which, matcher
 from anabranch._host import current_host
 from anabranch._nursery import is_cancelled, leave
 from anabranch._outcomes import Outcomes
+from anabranch._pool import Pool
 from anabranch._scheduler import Scheduler
-from anabranch.errors import AnabranchError, SchedulerClosedError
+from anabranch._work import Usage
+from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
 from anabranch.lanes._thread import io_lane
-from anabranch.pipeline._result import PipelineResult
+from anabranch.pipeline._result import NO_USAGE, PipelineResult
 
 Out = TypeVar("Out")
 
@@ -64,8 +65,9 @@ class LiveRun(Generic[Out]):
             order of completion; it ends with the run. A ``map_over`` waits for its reader.
     """
 
-    def __init__(self, start: Callable[[Live], Awaitable[PipelineResult[Out]]]) -> None:
+    def __init__(self, start: Callable[[LiveRun[Out]], Awaitable[PipelineResult[Out]]]) -> None:
         self._start = start
+        self.pool: Pool | None = None  # the run's, once it has started
         self._schedulers: dict[Scheduler, None] = {}
         self._result: PipelineResult[Out] | None = None
         self._error: Exception | None = None  # of the run as a whole: what a branch raises is data
@@ -123,6 +125,11 @@ class LiveRun(Generic[Out]):
             )
         return self._result
 
+    @property
+    def usage(self) -> Usage:
+        """What was charged until now."""
+        return (self.pool and self.pool.usage()) or NO_USAGE
+
     def cancel(self, which: Which, *, reason: str = "cancelled") -> int:
         """Cancel the branches whose paths a glob or predicate chooses; return how many.
 
@@ -178,6 +185,8 @@ class LiveRun(Generic[Out]):
     async def _work(self) -> None:
         try:
             self._result = await self._start(self)
+        except UsageLimitExceededError as error:
+            self._result, self._error = error.result, error
         except Exception as error:
             self._error = error
         finally:

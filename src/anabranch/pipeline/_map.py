@@ -22,6 +22,7 @@ from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._returned import charge_all, costs_of
 from anabranch.pipeline._terms import (
     Terms,
     group_of,
@@ -106,7 +107,8 @@ class MapStep(Node[T, list[U]]):
                 frame.keep(mapping.result(name, terms, started_at, why))
                 frame.stopped(name)
             raise
-        why = scheduler.ledger.why_cancelled() if scheduler.ledger.cut_off else ""
+        cut_off = scheduler.ledger.cut_off or scheduler.ledger.stopped
+        why = scheduler.ledger.why_cancelled() if cut_off else ""
         halted = "" if rules is None else rules.halted
         result = mapping.result(name, terms, started_at, why, broke, halted)
         if result.success and terms.reduce is not None:
@@ -193,6 +195,7 @@ class _Mapping:
         ]
         if error is None and not success:
             error = group_of(name, results)
+        charge_all(output, self._branches, ledger)
         return StepResult(
             name=name,
             success=success,
@@ -205,6 +208,7 @@ class _Mapping:
             branches=results,
             completion_order=tuple([b.key[path:] for b in ledger.ended]) if self._keeps else (),
             counts=dict(counts),
+            **costs_of(ledger.account),
         )
 
 

@@ -12,11 +12,13 @@ from anabranch._following import Applied, Live
 from anabranch._host import Host
 from anabranch._nursery import is_cancelled
 from anabranch._observers import Delivery
+from anabranch._pool import Payer, Pool, payer_here
 from anabranch._scheduler import Scheduler
 from anabranch.abc import Limiter
 from anabranch.errors import StepFailedError
 from anabranch.events import Event, StepFinished
 from anabranch.pipeline._context import copy_for_branch
+from anabranch.pipeline._guard import Guard
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import TakesContext
@@ -37,12 +39,16 @@ class Run:
     clock: Callable[[], float]
     delivery: Delivery | None
     live: Live | None
+    pool: Pool  # of what it spends
+    guard: Guard | None = None  # where it may be breached, or is followed live
     timeout: float | None = None  # of the whole run
     deadline: float = math.inf
     stopped: dict[str, StepResult[Any]] = attrs.field(factory=dict)  # by the path of their branch
 
     def why_cancelled(self) -> str:
         """Say what cancels a step that nothing of its own has stopped."""
+        if self.guard is not None and self.guard.at < self.deadline:
+            return self.guard.breach
         if self.clock() >= self.deadline:
             return f"deadline: {self.timeout:g} s (timeout= of the pipeline)"
         return "outer"
@@ -56,6 +62,7 @@ class Frame:
     context: Any
     path: str  # of the branch that the step runs in, with a trailing slash; empty at the top
     limiters: tuple[Limiter, ...]  # of the pipelines around it, outermost first
+    payer: Payer  # who is charged for what runs here
     last: bool = False  # nothing follows it in the whole run
     step: Scheduler | None = None  # of the step whose branch this is
     rules: tuple[Applied, ...] = ()  # of the steps around it
@@ -150,7 +157,11 @@ async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) ->
     merge, path = frame.merge, f"{frame.path}{key}/"
     copy = None if merge is None else merge.copy()
     context = copy_for_branch(frame.context) if copy is None else copy.context
-    inside = attrs.evolve(frame, path=path, context=context, last=False, merge=None)
+    inside = attrs.evolve(
+        frame, path=path, context=context, payer=payer_here(frame.run.pool), last=False, merge=None
+    )
+    if frame.run.pool.reason:  # it was begun after the breach
+        await frame.run.host.runtime.lowlevel.checkpoint_if_cancelled()
     result = await node.run_in(data, inside, node.name or key)
     if not result.success:
         raise NestedStepError(result)

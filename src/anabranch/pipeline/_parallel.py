@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,11 +14,13 @@ from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._conclude import conclude, refused
+from anabranch.pipeline._guard import run_guarded, why_cut_off
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan
 from anabranch.pipeline._result import StepResult, made
+from anabranch.pipeline._returned import charge_all, costs_of
 from anabranch.pipeline._rules import Rules
 from anabranch.pipeline._terms import (
     Terms,
@@ -99,11 +102,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
             frame.emit(StepStarted(now, frame.path + name, len(branches), terms.limit_now()))
         try:
             wider = wider_io_lane(terms, run.host, self._plans)
-            if wider is None:
+            if wider is None and terms.breach_event is None:
                 await scheduler.run_all(branches, urgent=self._urgent)
             else:
-                with wider:
-                    await scheduler.run_all(branches, urgent=self._urgent)
+                how_urgent, event = self._urgent, terms.breach_event
+                with wider or nullcontext():
+                    await run_guarded(scheduler, branches, run, event, urgent=how_urgent)
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
@@ -111,7 +115,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 frame.stopped(name)
             raise
         ledger = scheduler.ledger
-        why = ledger.why_cancelled() if ledger.cut_off else ""
+        why = why_cut_off(ledger, branches)
         halted = "" if rules is None else rules.halted
         how = (name, branches, ledger, now, why, halted)
         if len(branches) > SLICE:
@@ -150,7 +154,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
         good = self._fold(self._plans, branches, results, output)
         keys = self._keys_of(ledger.ended, branches)
         seconds = ledger.clock() - started_at
-        return self._made(name, results, output, good, branches, keys, seconds, why, halted)
+        how = (seconds, why, halted)
+        return self._made(name, results, output, good, branches, keys, ledger, *how)
 
     async def _result_in_slices(
         self,
@@ -174,7 +179,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
             good += self._fold(self._plans[some], branches[some], results, output)
             keys += self._keys_of(islice(ended, SLICE), branches)
         seconds = ledger.clock() - started_at
-        return self._made(name, results, output, good, branches, keys, seconds, why, halted)
+        how = (seconds, why, halted)
+        return self._made(name, results, output, good, branches, keys, ledger, *how)
 
     def _fold(
         self,
@@ -216,10 +222,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
         good: int,
         branches: list[Branch],
         keys: list[str],
+        ledger: Ledger,
         seconds: float,
         why: str,
         halted: str,
     ) -> StepResult[Any]:
+        charge_all(output.values(), branches, ledger)
         total = len(branches)
         spared = 0 if good == total else sum(map(is_spared, branches))
         success, status, words = verdict_of(self._terms, good, total, spared, why, halted)
@@ -235,4 +243,5 @@ class ParallelStep(Node[T, dict[str, Any]]):
             latency_s=seconds,
             branches=results,
             completion_order=tuple(keys),
+            **costs_of(ledger.account),
         )

@@ -11,22 +11,28 @@ import anyio
 import attrs
 
 from anabranch import _runtime
-from anabranch._following import Live
+from anabranch._budget import Budget, UsageLimits
 from anabranch._host import Host, current_host
-from anabranch._observers import Delivery, check_observer
-from anabranch._options import exact, refuse_later
-from anabranch._runtime import check_home
-from anabranch._work import check_seconds, name_of
-from anabranch.abc import Limiter, Observer
-from anabranch.errors import ConfigurationError, DuplicateKeyError, HostLoopError
+from anabranch._options import exact
+from anabranch._pool import close_pool, open_pool
+from anabranch._work import Usage, name_of
+from anabranch.abc import BreachEvent, Limiter, Observer
+from anabranch.errors import (
+    ConfigurationError,
+    DuplicateKeyError,
+    HostLoopError,
+    UsageLimitExceededError,
+)
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._check import check_name
 from anabranch.pipeline._config import ExecutionConfig
-from anabranch.pipeline._context import check_context
+from anabranch.pipeline._guard import walk_guarded
 from anabranch.pipeline._live import LiveRun
-from anabranch.pipeline._node import Frame, In, Node, Out, Run
+from anabranch.pipeline._node import Frame, In, Node, Out
 from anabranch.pipeline._plan import noted, title
-from anabranch.pipeline._result import PipelineResult, StepResult, made
+from anabranch.pipeline._result import NO_USAGE, PipelineResult, StepResult, made
+from anabranch.pipeline._returned import costs_together
+from anabranch.pipeline._run import BARE, NONE_GIVEN, RunTerms, run_of, stopped_steps
 from anabranch.pipeline._step import Part, as_node
 from anabranch.pipeline._typed import PipelineOptions
 
@@ -106,9 +112,9 @@ class Pipeline(Node[In, Out]):
         data: In = None,  # type: ignore[assignment]  # a pipeline that makes its own data needs none
         *,
         context: Any = None,
-        budget: None = None,
+        budget: Budget | UsageLimits | None = None,
         limiter: Limiter | None = None,
-        breach_event: None = None,
+        breach_event: BreachEvent | None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
     ) -> PipelineResult[Out]:
@@ -118,19 +124,24 @@ class Pipeline(Node[In, Out]):
             data: the first step's input.
             context: a dict, or an attrs, dataclass or pydantic object; handed to functions that
                 take ``context``. Steps share it, each branch has a copy of its own.
+            budget: a Budget or UsageLimits: what all branches together may spend.
             limiter: takes the place of the pipeline's own limiter, to share it between runs.
+            breach_event: an Event of trio, asyncio or anyio that ends the run when it is set.
             observer: called with each event, in a thread of its own.
             timeout: seconds for the whole run; None for none.
 
         Raises:
             ConfigurationError: an argument that cannot be meant, before anything starts.
             HostLoopError: no loop runs here.
+            UsageLimitExceededError: the budget was passed or ``breach_event`` set; its ``.result``
+                is what had finished by then.
         """
-        terms = (context, limiter, observer, timeout)
-        bare = context is None and limiter is None and observer is None and timeout is None
-        if not bare or self._needs_context or budget is not None or breach_event is not None:
-            self._check("Pipeline.run", *terms, budget=budget, breach_event=breach_event)
-        return await self._run(data, *terms, live=None)
+        given = (context, budget, limiter, breach_event, observer, timeout)
+        terms = BARE
+        if given != NONE_GIVEN or self._needs_context:
+            terms = RunTerms(*given)
+            terms.check("Pipeline.run", self._needs_context)
+        return await self._run(data, terms)
 
     @exact("Pipeline.open")
     def open(
@@ -138,9 +149,9 @@ class Pipeline(Node[In, Out]):
         data: In = None,  # type: ignore[assignment]  # as for run
         *,
         context: Any = None,
-        budget: None = None,
+        budget: Budget | UsageLimits | None = None,
         limiter: Limiter | None = None,
-        breach_event: None = None,
+        breach_event: BreachEvent | None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
     ) -> LiveRun[Out]:
@@ -148,14 +159,11 @@ class Pipeline(Node[In, Out]):
 
         The block is handed the live run: its ``outcomes``, ``cancel``, ``snapshot``, ``result``.
         Leaving the block waits for the run, an exception in the block cancels it.
+        A breach is raised when the block is left; the run's ``result`` has what finished.
         """
-        terms = (context, limiter, observer, timeout)
-        self._check("Pipeline.open", *terms, budget=budget, breach_event=breach_event)
-
-        async def start(live: Live) -> PipelineResult[Out]:
-            return await self._run(data, *terms, live=live)
-
-        return LiveRun(start)
+        terms = RunTerms(context, budget, limiter, breach_event, observer, timeout)
+        terms.check("Pipeline.open", self._needs_context)
+        return LiveRun(partial(self._run, data, terms))
 
     @exact("Pipeline.run_sync")
     def run_sync(
@@ -164,9 +172,9 @@ class Pipeline(Node[In, Out]):
         *,
         loop: str = "trio",
         context: Any = None,
-        budget: None = None,
+        budget: Budget | UsageLimits | None = None,
         limiter: Limiter | None = None,
-        breach_event: None = None,
+        breach_event: BreachEvent | None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
     ) -> PipelineResult[Out]:
@@ -183,14 +191,14 @@ class Pipeline(Node[In, Out]):
             raise ConfigurationError(
                 f"Pipeline.run_sync: loop={loop!r} is no loop; give 'trio' or 'asyncio'"
             )
-        terms = (context, limiter, observer, timeout)
-        self._check("Pipeline.run_sync", *terms, budget=budget, breach_event=breach_event)
+        terms = RunTerms(context, budget, limiter, breach_event, observer, timeout)
+        terms.check("Pipeline.run_sync", self._needs_context)
         if _runtime.loop_runs_here():
             raise HostLoopError(
                 "run_sync opens a loop of its own, and one runs in this thread already; "
                 "inside it write: await pipeline.run(...)"
             )
-        return anyio.run(partial(self._run, data, *terms, live=None), backend=loop)
+        return anyio.run(self._run, data, terms, backend=loop)
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""
@@ -209,50 +217,49 @@ class Pipeline(Node[In, Out]):
         except BaseException as error:
             stopped = frame.kept()
             if stopped is not None and frame.is_cancelled_by(error):
-                frame.keep(_as_its_last(stopped, name, run.clock() - started_at))
+                frame.keep(_as_its_last([*history, stopped], name, run.clock() - started_at))
             raise
         finally:
             lane.leave(io_limit)
-        return _as_its_last(history[-1], name, run.clock() - started_at)
+        return _as_its_last(history, name, run.clock() - started_at)
 
     async def _run(
         self,
         data: Any,
-        context: Any,
-        limiter: Limiter | None,
-        observer: Observer | None,
-        timeout: float | None,
-        *,
-        live: Live | None,
+        terms: RunTerms,
+        live: LiveRun[Out] | None = None,
     ) -> PipelineResult[Out]:
         host = current_host()
-        if limiter is not None:
-            check_home(limiter)
-        clock = host.clock
-        delivery = None if observer is None else Delivery(observer)
-        run = Run(host, clock, delivery, live)
+        if terms is not BARE:
+            terms.check_homes()
+        started_at, reason = host.clock(), ""
         lane, io_limit = io_lane(host), self._config.io_limit
         history: list[StepResult[Any]] = []
-        started_at, reason = clock(), ""
+        pool, before = open_pool()
         lane.enter(io_limit)
+        run = run_of(terms, host, pool, live, started_at)
         try:
-            limiters = self._own_limiters(host) if limiter is None else (limiter,)
-            frame = Frame(run, context, "", limiters, last=live is not None)
-            if timeout is None:
-                await self._walk(data, frame, history)
+            limiters = self._own_limiters(host) if terms.limiter is None else (terms.limiter,)
+            frame = Frame(run, terms.context, "", limiters, (pool, None, None))
+            if run.guard is not None:
+                frame.last, frame.rules = live is not None, (run.guard,)
+            if terms.may_end_early:
+                walk = partial(self._walk, data, frame, history)
+                if await walk_guarded(walk, run, terms.breach_event):
+                    reason = run.why_cancelled()
+                    history += stopped_steps(run, reason)
             else:
-                run.timeout, run.deadline = timeout, started_at + timeout
-                with host.runtime.CancelScope(deadline=run.deadline) as scope:
-                    await self._walk(data, frame, history)
-                if scope.cancelled_caught:
-                    reason = f"deadline: {timeout:g} s (timeout= of the pipeline)"
+                await self._walk(data, frame, history)
         finally:
+            close_pool(pool, before)
             lane.leave(io_limit)
-            if delivery is not None:
-                delivery.close()
-        if reason:
-            history += [_stopped(step, reason) for step in _kept(run)]
-        return self._result(history, frame.context, clock() - started_at, reason)
+            if run.delivery is not None:
+                run.delivery.close()
+        seconds = host.clock() - started_at
+        result = self._result(history, frame.context, seconds, reason, pool.usage())
+        if run.guard is not None and run.guard.breach:
+            raise UsageLimitExceededError(f"{run.guard.breach}; see .result", result)
+        return result
 
     async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
         """Run the steps one behind another, into ``history``; stop at the first that fails."""
@@ -270,7 +277,12 @@ class Pipeline(Node[In, Out]):
             data = result.output
 
     def _result(
-        self, history: list[StepResult[Any]], context: Any, duration: float, reason: str
+        self,
+        history: list[StepResult[Any]],
+        context: Any,
+        duration: float,
+        reason: str,
+        usage: Usage | None,
     ) -> PipelineResult[Out]:
         complete = len(history) == len(self._nodes) and history[-1].success
         success = complete and not reason
@@ -286,36 +298,12 @@ class Pipeline(Node[In, Out]):
             context=context,
             duration=duration,
             reason=reason,
+            usage=usage or NO_USAGE,
         )
 
     def _own_limiters(self, host: Host) -> tuple[Limiter, ...]:
         limit = self._config.max_parallel_steps
         return () if limit is None else (host.runtime.CapacityLimiter(limit),)
-
-    def _check(
-        self,
-        where: str,
-        context: Any,
-        limiter: object,
-        observer: object,
-        timeout: object,
-        **later: object,
-    ) -> None:
-        """Raise ConfigurationError for an argument of a run that cannot be meant."""
-        refuse_later(where, {option: (value, None) for option, value in later.items()})
-        check_seconds(where, "timeout", timeout)
-        check_context(context)
-        if context is None and self._needs_context:
-            raise ConfigurationError(
-                f"{where}: {self._needs_context} merges contexts or narrows them, and this run has "
-                f"none; give context={{}}, or an attrs, dataclass or pydantic object"
-            )
-        if limiter is not None and not isinstance(limiter, Limiter):
-            raise ConfigurationError(
-                f"{where}: limiter={limiter!r} ({type(limiter).__name__}) is no limiter; give a "
-                f"CapacityLimiter of the host's loop, or a number as max_parallel_steps="
-            )
-        check_observer(where, observer)
 
 
 def _parts(where: str, steps: object) -> tuple[Any, ...]:
@@ -331,22 +319,13 @@ def _parts(where: str, steps: object) -> tuple[Any, ...]:
     return tuple(steps)
 
 
-def _as_its_last(final: StepResult[Any], name: str, latency_s: float) -> StepResult[Any]:
+def _as_its_last(history: list[StepResult[Any]], name: str, latency_s: float) -> StepResult[Any]:
     """Make the result of a nested pipeline: that of its last step, under its own name."""
+    final = history[-1]
     words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
     error = noted(final.error, f"step {title(final.name)} of pipeline {title(name)}")
-    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words, error=error)
-
-
-def _kept(run: Run) -> list[StepResult[Any]]:
-    """Return the step that was stopped, if one was."""
-    return [result for path, result in run.stopped.items() if not path]
-
-
-def _stopped(step: StepResult[Any], reason: str) -> StepResult[Any]:
-    """Give the step that the pipeline's own deadline stopped that for its reason."""
-    words = step.feedback.removesuffix(step.reason) + reason
-    return attrs.evolve(step, reason=reason, feedback=words)
+    costs = costs_together(history)
+    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words, error=error, **costs)
 
 
 def _named(where: str, parts: tuple[Any, ...]) -> tuple[tuple[str, Node[Any, Any]], ...]:

@@ -175,6 +175,8 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         "queued_s": branch.queued_s,
         "attempts": 0 if branch.started_at is None else 1,
     }
+    if branch.account is not None:
+        shared |= {"cost_usd": branch.account.cost_usd, "token_counts": branch.account.tokens}
     if inner is not None:
         if status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
             shared |= {"status": inner.status, "reason": inner.reason}

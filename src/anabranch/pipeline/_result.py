@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from anabranch._work import Status
+from anabranch._work import Status, Usage
 from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFailedError
 
 Out = TypeVar("Out")
@@ -38,6 +38,7 @@ class _Empty(Mapping[str, Any]):
 
 
 _NONE: Mapping[str, Any] = _Empty()
+NO_USAGE = Usage(custom=_NONE)
 SHOWN = 10  # branches that a repr names; the rest is counted
 
 
@@ -54,7 +55,7 @@ class StepResult(Generic[Out]):
         feedback: a sentence for people.
         reason: what stopped it, in words; else empty.
         latency_s: seconds from its start to its end. queued_s: seconds before its start.
-        cost_usd, token_counts: what was charged; None as long as budgets are not built.
+        cost_usd, token_counts: what was charged, by it and below it; None where nothing was.
         branches: key to StepResult, declared order.
         completion_order: keys in the order in which branches ended.
         counts: how many branches ended how; the one thing that a streamed step keeps of them.
@@ -137,7 +138,7 @@ class PipelineResult(Generic[Out]):
         output: of the last step; None unless every step succeeded.
         step_history: a StepResult of each step that was begun, in order.
         context: the run's context after the last step.
-        usage: what was charged; None as long as budgets are not built.
+        usage: what was charged, with nothing in it where nothing was.
         duration: seconds.
     """
 
@@ -146,7 +147,7 @@ class PipelineResult(Generic[Out]):
     output: Out | None = None
     step_history: tuple[StepResult[Any], ...] = ()
     context: Any = None
-    usage: None = None
+    usage: Usage = NO_USAGE
     duration: float = 0.0
     reason: str = ""
 
@@ -184,7 +185,7 @@ class PipelineResult(Generic[Out]):
             "output": _plain(self.output),
             "step_history": [step.to_dict() for step in self.step_history],
             "context": _plain(self.context),
-            "usage": self.usage,
+            "usage": self.usage.to_dict(),
             "duration": self.duration,
             "reason": self.reason,
         }

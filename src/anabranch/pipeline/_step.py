@@ -18,7 +18,7 @@ from anabranch._options import exact, refuse_later
 from anabranch._runtime import own_cancel
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
-from anabranch.abc import Lane, Limiter
+from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_function, check_name, takes_context
@@ -35,6 +35,7 @@ from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
 from anabranch.pipeline._parallel import ParallelStep
 from anabranch.pipeline._plan import Plan, result_of, title
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._returned import charge_ended, charge_value
 from anabranch.pipeline._rules import CancelWhen, Halt, check_priorities
 from anabranch.pipeline._terms import terms_of
 from anabranch.pipeline._typed import MapOptions, ParallelOptions, StepOptions, TakesContext
@@ -167,7 +168,7 @@ class Step(Node[In, Out]):
         priorities: Mapping[str, int] | None = None,
         cancel_when: Sequence[CancelWhen] = (),
         cancel_grace: float | None = 5.0,
-        breach_event: None = None,
+        breach_event: BreachEvent | None = None,
         context_include_keys: Collection[str] | None = None,
         field_mapping: Mapping[str, Collection[str]] | None = None,
         reduce: Reduce | None = None,
@@ -191,6 +192,7 @@ class Step(Node[In, Out]):
             cancel_when: CancelWhen rules: cancel some branches when others have ended.
             cancel_grace: seconds after which a branch that works on although it was cancelled is
                 named by a BranchStubborn event and the snapshot; None for never.
+            breach_event: an Event of trio, asyncio or anyio that ends the step when it is set.
             merge_strategy, merge_config: what of the branches' contexts comes back, and how; or
                 a function of the context and ``{key: branch's context}``.
             merge_order: ``declared``, or ``completed``: in the order in which branches ended.
@@ -202,11 +204,10 @@ class Step(Node[In, Out]):
         """
         title, parts = _spelled(name, branches)
         where = "Step.parallel" if title is None else f"Step.parallel {title!r}"
-        refuse_later(where, {"breach_event": (breach_event, None)})
         limit = (concurrency, max_concurrency, track_completion)
         plans = _plans(where, parts, priorities)
         strict = (on_branch_failure, halt)
-        terms = terms_of(where, *limit, timeout, *strict, reduce, cancel_grace=cancel_grace)
+        terms = terms_of(where, *limit, timeout, *strict, reduce, cancel_grace, breach_event)
         terms = terms.with_rules(where, plans, cancel_when)
         merge = (merge_strategy, merge_config, merge_order, field_mapping, context_include_keys)
         merging = merge_terms_of(where, [plan.key for plan in plans], *merge)
@@ -282,7 +283,9 @@ class Step(Node[In, Out]):
                 scheduler = Scheduler(
                     [], reads=False, leases=False, host=run.host, why_outside=frame.why_cancelled
                 )
+                scheduler.payer = frame.payer
                 await scheduler.run_all([branch])
+                charge_ended(branch, scheduler.ledger)
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 frame.keep(result_of(plan, name, branch, f"step {title(name)}"))
@@ -310,12 +313,15 @@ class Step(Node[In, Out]):
 
 async def _run_here(branch: Branch, frame: Frame) -> None:
     """Call an async function in the pipeline's own task: nothing runs beside it."""
-    host = frame.run.host
+    host, pool = frame.run.host, frame.run.pool
     before = host.native_cancels()
+    if frame.payer[1] is None:  # else the branch that it is in is charged
+        pool.branch = branch
     branch.started_at = host.clock()
     try:
         branch.value = await branch.fn(*branch.args, **branch.kwargs)
         branch.status = Status.SUCCEEDED
+        charge_value(branch.value)
     except Exception as error:
         branch.error = error
         branch.status = Status.FAILED
@@ -327,6 +333,7 @@ async def _run_here(branch: Branch, frame: Frame) -> None:
             branch.reason = frame.why_cancelled()
             raise
     finally:
+        pool.branch = None
         branch.ended_at = host.clock()
 
 

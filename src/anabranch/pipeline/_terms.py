@@ -13,8 +13,9 @@ from anabranch._branch import THREAD, Branch
 from anabranch._host import Host
 from anabranch._runtime import check_home
 from anabranch._scheduler import Scheduler
+from anabranch._watch import check_event
 from anabranch._work import OWN_CANCELS, Status, check_seconds
-from anabranch.abc import Limiter
+from anabranch.abc import BreachEvent, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT, io_lane
 from anabranch.pipeline._conclude import Reduce, check_reduce
@@ -42,6 +43,7 @@ class Terms:
     halt: Halt | None = None
     cancel_when: tuple[CancelWhen, ...] = ()
     cancels_singly: bool = True
+    breach_event: BreachEvent | None = None  # that is to be watched
     cancel_grace: float | None = 5.0
     reduce: Reduce | None = None
 
@@ -86,6 +88,7 @@ def terms_of(
     halt: object = None,
     reduce: Reduce | None = None,
     cancel_grace: float | None = 5.0,
+    breach_event: BreachEvent | None = None,
 ) -> Terms:
     """Check a step's options.
 
@@ -107,6 +110,9 @@ def terms_of(
             f"give Halt(when='now', on='failure', count=1)"
         )
     check_reduce(where, reduce)
+    check_event(where, breach_event)
+    if isinstance(concurrency, ConcurrencyConfig) and not concurrency.breach_watcher:
+        breach_event = None
     return Terms(
         limit=limit,
         tracks_completion=tracks,
@@ -114,6 +120,7 @@ def terms_of(
         on_branch_failure=on_branch_failure,
         halt=halt,
         cancel_grace=cancel_grace,
+        breach_event=breach_event,
         cancels_singly=not isinstance(concurrency, ConcurrencyConfig)
         or concurrency.individual_cancellation,
         reduce=reduce,
@@ -144,7 +151,7 @@ def scheduler_of(
         more["rules"] = above
     if above:
         leases = leases or any(each.cancels for each in above)
-    return Scheduler(
+    scheduler = Scheduler(
         [*own, *frame.limiters],
         delivery=frame.run.delivery,
         step=frame.path + name,
@@ -157,6 +164,8 @@ def scheduler_of(
         grace=terms.cancel_grace,
         **more,
     )
+    scheduler.payer = frame.payer
+    return scheduler
 
 
 def wider_io_lane(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypedDict, TypeVar
 
-from anabranch.abc import Lane, Limiter
+from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.pipeline._config import (
     BranchFailureStrategy,
     ConcurrencyConfig,
@@ -70,7 +70,7 @@ class ParallelOptions(TypedDict, total=False):
     priorities: Mapping[str, int] | None
     cancel_when: Sequence[CancelWhen]
     cancel_grace: float | None
-    breach_event: None
+    breach_event: BreachEvent | None
     context_include_keys: Collection[str] | None
     field_mapping: Mapping[str, Collection[str]] | None
     reduce: Callable[[Mapping[str, Any]], Any] | None
