@@ -143,7 +143,7 @@ async def test_an_exception_in_the_block_cancels_the_run_and_comes_out_as_it_is(
             raise error
     assert caught.value is error
     assert [when - start for when in ended] == pytest.approx([1, 1], abs=0.01)
-    with pytest.raises(AnabranchError, match="no result yet"):
+    with pytest.raises(AnabranchError, match="stopped from outside, or by an exception"):
         _ = run.result
 
 
@@ -199,3 +199,15 @@ async def test_a_run_of_steps_alone_has_no_outcomes_and_a_result() -> None:
     async with Pipeline([Step("a", sleeper(1)), Step("b", sleeper(1))]).open() as run:
         assert [outcome async for outcome in run.outcomes] == []
         assert run.result.success
+
+
+async def test_a_run_that_was_cancelled_says_why_it_has_no_result() -> None:
+    async def wait(_: Any) -> None:
+        await anyio.sleep(100)
+
+    run = Pipeline([Step.parallel({"a": wait})]).open(1)
+    with anyio.move_on_after(1):
+        async with run:
+            await anyio.sleep(50)
+    with pytest.raises(AnabranchError, match="stopped from outside"):
+        _ = run.result

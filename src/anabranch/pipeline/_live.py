@@ -119,6 +119,11 @@ class LiveRun(Generic[Out]):
         Raises:
             AnabranchError: the run goes on, or was cancelled.
         """
+        if self._result is None and self._outcomes is not None and self._stream.over:
+            raise AnabranchError(
+                "the run was stopped from outside, or by an exception in its block, "
+                "before it had a result"
+            ) from self._error
         if self._result is None:
             raise AnabranchError(
                 "the run has no result yet; read its outcomes to the end, or leave the block"
