@@ -64,6 +64,7 @@ OWN_CLOCK = {
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
+    "samplers/_cpu.py": "CPU seconds are over real seconds, whatever the loop's clock says",
 }
 
 

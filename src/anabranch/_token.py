@@ -152,7 +152,8 @@ def take_wanted(pairs: Sequence[Wanted], runtime: Runtime) -> bool:
 
 def _take_one(limiter: Limiter, runtime: Runtime, held: Held) -> bool:
     # The question first: an exception costs more, and most refusals can be seen.
-    if limiter.borrowed_tokens < limiter.total_tokens:
+    # Who takes back what it has lent is asked about all the same: some limiters let it pass.
+    if limiter.borrowed_tokens < limiter.total_tokens or limiter in held.missing:
         try:
             limiter.acquire_on_behalf_of_nowait(held)
         except (runtime.WouldBlock, anyio.WouldBlock):  # others wait, and come first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -144,13 +145,59 @@ class MergeConfig:
             )
 
 
+def _check_memory(_: object, __: object, limit: Any) -> None:
+    if limit is None or (_is_number(limit) and 1 <= limit < math.inf):
+        return
+    hint = "give megabytes, such as 1024, or None for no limit"
+    if isinstance(limit, float) and 0 < limit < 1:
+        hint = f"it reads like a share of the memory; {hint}"
+    raise ConfigurationError(
+        f"ResourceLimits: max_memory_mb={limit!r} ({type(limit).__name__}) cannot be meant; {hint}"
+    )
+
+
+def _check_cpu(_: object, __: object, limit: Any) -> None:
+    if limit is None or (_is_number(limit) and 1 <= limit <= 100):
+        return
+    hint = ""
+    if isinstance(limit, float) and 0 < limit < 1:
+        hint = f"; {limit!r} reads like a fraction: is {100 * limit:g} meant?"
+    elif _is_number(limit) and limit > 100:
+        hint = "; 100 is all CPUs that this process may use, however many they are"
+    raise ConfigurationError(
+        f"ResourceLimits: max_cpu_percent={limit!r} ({type(limit).__name__}) is no percentage; "
+        f"give a number from 1 to 100, or None for no limit{hint}"
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 @exact_fields
 @attrs.frozen
 class ResourceLimits:
-    """Bound what a pipeline takes of the machine; not built yet, so every limit is refused."""
+    """Bound what a run takes of the machine: this process and its descendants are read.
 
-    max_memory_mb: float | None = attrs.field(default=None, validator=_refuse)
-    max_cpu_percent: float | None = attrs.field(default=None, validator=_refuse)
+    Above a limit nothing more is started; one branch may always run.
+
+    Args:
+        max_memory_mb: in units of 1,048,576 bytes. Where memory stays above it, the least urgent,
+            youngest branch is cancelled, one after another, in steps that allow it
+            (``individual_cancellation``).
+        max_cpu_percent: 1 to 100, of the CPUs that affinity and cgroup allow.
+
+    Raises:
+        ConfigurationError: a limit that cannot be meant.
+    """
+
+    max_memory_mb: float | None = attrs.field(default=None, validator=_check_memory)
+    max_cpu_percent: float | None = attrs.field(default=None, validator=_check_cpu)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is something to watch."""
+        return self.max_memory_mb is not None or self.max_cpu_percent is not None
 
 
 def _check_max_parallel(_: object, __: object, value: Any) -> None:
@@ -178,6 +225,7 @@ class ExecutionConfig:
     Args:
         max_parallel_steps: how many branches of all its parallel steps together run at once,
             nested ones included; None for no limit of the pipeline's own.
+        resource_limits: of memory and CPU, while the pipeline runs.
         io_limit: how many threads the io lane of the loop may have while this pipeline runs;
             of several pipelines on one loop the largest counts.
     """

@@ -109,7 +109,7 @@ class MapStep(Node[T, list[U]]):
             raise
         cut_off = scheduler.ledger.cut_off or scheduler.ledger.stopped
         why = scheduler.ledger.why_cancelled() if cut_off else ""
-        halted = "" if rules is None else rules.halted
+        halted = ("" if rules is None else rules.halted) or scheduler.ledger.pressure
         result = mapping.result(name, terms, started_at, why, broke, halted)
         if result.success and terms.reduce is not None:
             result = await conclude(result, frame, scheduler.ledger, terms.reduce)
@@ -179,7 +179,7 @@ class _Mapping:
         total = sum(counts.values())
         spared = sum(map(is_spared, self._branches))
         if not self._keeps:
-            spared = counts["cancelled"] + counts["rejected"]
+            spared = counts["cancelled"] + counts["rejected"] - ledger.pressed
         good = counts["succeeded"]
         success, status, words = verdict_of(terms, good, total, spared, why, halted)
         if error is not None:

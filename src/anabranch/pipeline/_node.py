@@ -67,6 +67,7 @@ class Frame:
     step: Scheduler | None = None  # of the step whose branch this is
     rules: tuple[Applied, ...] = ()  # of the steps around it
     merge: Merge | None = None  # of the step whose branches are made with this frame
+    gates: tuple[Limiter, ...] = ()  # which hold branches back while the machine is short
 
     def why_cancelled(self) -> str:
         """Say what cancels a step here that nothing of its own has stopped."""

@@ -116,7 +116,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             raise
         ledger = scheduler.ledger
         why = why_cut_off(ledger, branches)
-        halted = "" if rules is None else rules.halted
+        halted = ("" if rules is None else rules.halted) or ledger.pressure
         how = (name, branches, ledger, now, why, halted)
         if len(branches) > SLICE:
             result = await self._result_in_slices(*how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -30,6 +30,7 @@ from anabranch.pipeline._guard import walk_guarded
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out
 from anabranch.pipeline._plan import noted, title
+from anabranch.pipeline._resources import watched
 from anabranch.pipeline._result import NO_USAGE, PipelineResult, StepResult, made
 from anabranch.pipeline._returned import costs_together
 from anabranch.pipeline._run import BARE, NONE_GIVEN, RunTerms, run_of, stopped_steps
@@ -261,8 +262,14 @@ class Pipeline(Node[In, Out]):
             raise UsageLimitExceededError(f"{run.guard.breach}; see .result", result)
         return result
 
-    async def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
+    def _walk(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> Awaitable[None]:
         """Run the steps one behind another, into ``history``; stop at the first that fails."""
+        limits = self._config.resource_limits
+        if limits.bounded:
+            return watched(partial(self._walk_on, data, frame, history), limits, frame)
+        return self._walk_on(data, frame, history)
+
+    async def _walk_on(self, data: Any, frame: Frame, history: list[StepResult[Any]]) -> None:
         before_last = attrs.evolve(frame, last=False) if frame.last else frame
         for number, (name, node) in enumerate(self._nodes, 1):
             frame_of_step = frame if number == len(self._nodes) else before_last

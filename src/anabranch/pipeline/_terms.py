@@ -22,6 +22,7 @@ from anabranch.pipeline._conclude import Reduce, check_reduce
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Plan
+from anabranch.pipeline._resources import is_pressed
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
 
@@ -152,7 +153,7 @@ def scheduler_of(
     if above:
         leases = leases or any(each.cancels for each in above)
     scheduler = Scheduler(
-        [*own, *frame.limiters],
+        [*own, *frame.limiters, *frame.gates],
         delivery=frame.run.delivery,
         step=frame.path + name,
         timeout=terms.timeout,
@@ -189,7 +190,7 @@ def verdict_of(
         good: how many succeeded.
         spared: how many were stopped, or never begun, by the user's own wish: no failures.
         why: what cut the step off, if it did not end by itself.
-        halted: why its Halt ended it early.
+        halted: why its Halt ended it early, or single branches were cancelled for their memory.
     """
     words = f"{good} of {total} branches succeeded"
     if why and why != halted:
@@ -199,8 +200,9 @@ def verdict_of(
         words += f", {spared} were stopped"
     ignores = terms.on_branch_failure is BranchFailureStrategy.IGNORE
     enough = good > 0 and (ignores or good + spared == total)
-    if halted and terms.halt is not None:
+    if halted:
         words += f"; {halted}"
+    if halted and terms.halt is not None and not is_pressed(halted):
         enough = terms.halt.on == "success" or (terms.halt.on == "done" and enough)
     if enough or good == total:
         return True, Status.SUCCEEDED, words
@@ -211,7 +213,9 @@ def is_spared(branch: Branch) -> bool:
     """Tell whether a branch was stopped by the user's own wish; its step was not cut off."""
     if branch.status is Status.REJECTED:
         return branch.reason.startswith("halt")
-    return branch.status is Status.CANCELLED and branch.reason not in OWN_CANCELS
+    if branch.status is not Status.CANCELLED or branch.reason in OWN_CANCELS:
+        return False
+    return not is_pressed(branch.reason)
 
 
 def group_of(name: str, results: Mapping[str, StepResult[Any]]) -> ExceptionGroup[Exception] | None:
