@@ -8,6 +8,7 @@ import logging
 
 from anabranch._budget import Budget, UsageLimits
 from anabranch._charge import Reservation, charge
+from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler, open_scheduler
 from anabranch._work import Job, Outcome, Status, Usage
 from anabranch.errors import (
@@ -91,6 +92,7 @@ __all__ = [
     "PipelineResult",
     "Reservation",
     "ResourceLimits",
+    "Retry",
     "Scheduler",
     "SchedulerClosedError",
     "Snapshot",

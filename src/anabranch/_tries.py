@@ -12,6 +12,7 @@ from typing import Any
 
 from anabranch._retry import Retry
 from anabranch._work import Status
+from anabranch.errors import StepFailedError
 
 SHOWN = 10  # earlier attempts that a note on the last error tells
 
@@ -73,7 +74,8 @@ class Tries:
             notes.append(f"no further attempt: {self.refused}")
         try:
             for note in notes:
-                error.add_note(note)
+                if note not in getattr(error, "__notes__", ()):
+                    error.add_note(note)
         except Exception:  # one that is frozen goes without
             pass
 
@@ -88,15 +90,21 @@ class Tries:
             if status is Status.SUCCEEDED:
                 return f"its fallback succeeded, after {before}"
             if status is Status.FAILED and error is not None:
-                return f"its fallback raised {words_of(error)}, after {before}"
+                return f"its fallback {_failed(error)}, after {before}"
             return f"{status}: {reason}, in its fallback after {before}"
-        times = f" at attempt {self.attempts}" if self.attempts > 1 else ""
+        total = "" if self.retry is None else f" of {self.retry.attempts}"
+        times = f" at attempt {self.attempts}{total}" if self.attempts > 1 else ""
         if status is Status.SUCCEEDED:
             return f"succeeded{times}"
         if status is Status.FAILED and error is not None:
             why = f"; no further attempt: {self.refused}" if self.refused else ""
             return f"raised {words_of(error)}{times}{why}"
         return f"{status}: {reason}" + (f", after {self.attempts} attempts" if times else "")
+
+
+def _failed(error: BaseException) -> str:
+    """Say that something failed; a step tells so itself."""
+    return f"failed: {error}" if isinstance(error, StepFailedError) else f"raised {words_of(error)}"
 
 
 def words_of(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anabranch._work import check_callable, name_of
@@ -56,3 +56,18 @@ def takes_context(where: str, fn: Callable[..., Any]) -> bool:
     if parameter is None or parameter.kind not in by_name:
         return False
     return next(iter(inspect.signature(fn).parameters)) != "context"
+
+
+def spelled(name: object, branches: object) -> tuple[str | None, object]:
+    """Tell the name of a parallel step from its branches: both may come first."""
+    if branches is None and isinstance(name, Mapping):
+        return None, name
+    if isinstance(name, Mapping):
+        raise ConfigurationError(
+            "Step.parallel: branches are given twice, first and as branches=; give them once"
+        )
+    if branches is None:
+        raise ConfigurationError(
+            f"Step.parallel: no branches (got name={name!r}); give a mapping of key to branch"
+        )
+    return None if name is None else check_name("Step.parallel", name), branches

@@ -13,13 +13,14 @@ import attrs
 
 from anabranch._ledger import Ledger
 from anabranch._runtime import own_cancel
+from anabranch._tries import words_of
 from anabranch._work import Status, check_callable
 from anabranch.pipeline._check import check_arity
 from anabranch.pipeline._fields import with_changes
 from anabranch.pipeline._merge_changes import Changes
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._node import Frame
-from anabranch.pipeline._plan import noted, title, words_of
+from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._result import StepResult
 
 Reduce = Callable[[Mapping[str, StepResult[Any]]], Any]

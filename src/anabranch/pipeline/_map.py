@@ -13,6 +13,7 @@ import attrs
 
 from anabranch._branch import Branch
 from anabranch._scheduler import Scheduler
+from anabranch._tries import words_of
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
@@ -20,7 +21,7 @@ from anabranch.pipeline._check import check_arity
 from anabranch.pipeline._conclude import conclude, refused
 from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Branches, Plan, output_of, words_of
+from anabranch.pipeline._plan import Branches, Plan, output_of
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._returned import charge_all, costs_of
 from anabranch.pipeline._terms import (
@@ -89,7 +90,7 @@ class MapStep(Node[T, list[U]]):
         scheduler = scheduler_of(
             terms, frame, name, math.inf if total is None else total, rules, keeps=keeps
         )
-        inside = frame.below(scheduler, rules) if self._plan.nested else frame
+        inside = frame.below(scheduler, rules) if self._plan.nests else frame
         mapping = _Mapping(self._plan, inside, scheduler, keeps)
         frame.emit(StepStarted(started_at, frame.path + name, total, terms.limit_now()))
         broke: Exception | None = None
@@ -188,9 +189,7 @@ class _Mapping:
         elif not total and not why:
             success, status, words = True, Status.SUCCEEDED, "there was no item"
         output = [
-            output_of(self._plan, branch)
-            if branch.status is Status.SUCCEEDED
-            else results[branch.key[path:]]
+            output_of(branch) if branch.status is Status.SUCCEEDED else results[branch.key[path:]]
             for branch in self._branches
         ]
         if error is None and not success:

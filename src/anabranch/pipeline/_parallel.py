@@ -18,7 +18,7 @@ from anabranch.pipeline._guard import run_guarded, why_cut_off
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Branches, Plan
+from anabranch.pipeline._plan import Branches, Plan, output_of
 from anabranch.pipeline._result import StepResult, made
 from anabranch.pipeline._returned import charge_all, costs_of
 from anabranch.pipeline._rules import Rules
@@ -60,7 +60,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         object.__setattr__(self, "_merging", merging)
         object.__setattr__(self, "_plans", plans)
         object.__setattr__(self, "_by_key", {plan.key: plan for plan in plans})
-        object.__setattr__(self, "_nests", any(plan.nested for plan in plans))
+        object.__setattr__(self, "_nests", any(plan.nests for plan in plans))
         object.__setattr__(self, "_terms", terms)
         object.__setattr__(self, "_urgent", any(plan.priority for plan in plans))
 
@@ -194,7 +194,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         for plan, branch in zip(plans, branches, strict=True):
             if branch.status is Status.SUCCEEDED:
                 good += 1
-                output[plan.key] = branch.value.output if plan.nested else branch.value
+                output[plan.key] = output_of(branch) if plan.nests else branch.value
             else:
                 output[plan.key] = results[plan.key]
         return good

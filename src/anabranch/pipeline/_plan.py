@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 
 from anabranch._branch import ASYNC, NO_KWARGS, Branch
+from anabranch._retry import Retry
+from anabranch._tries import Tries, words_of
 from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
-from anabranch.pipeline._node import Frame, NestedStepError, Node
+from anabranch.pipeline._node import Frame, NestedStepError, Node, run_nested
 from anabranch.pipeline._result import SHOWN, StepResult
 
 TITLE = 200  # characters of a name in a note
@@ -40,12 +43,21 @@ class Plan:
     takes_context: bool = False
     nested: bool = False
     priority: int = 0
+    retry: Retry | None = None
+    fallback: Plan | None = None
+    takes_error: bool = False  # a fallback's
     simple: bool = attrs.field(init=False)  # a plain call of fn(data), nothing to look up
+    nests: bool = attrs.field(init=False)  # it, or what it falls back to, is a step of its own
 
     @simple.default
     def _simple(self) -> bool:
         terms = self.takes_context or self.nested or self.lane is not None or self.timeout
-        return not terms and self.on_cancel == "abandon"
+        tried = self.retry is not None or self.fallback is not None
+        return not terms and not tried and self.on_cancel == "abandon"
+
+    @nests.default
+    def _nests(self) -> bool:
+        return self.nested or (self.fallback is not None and self.fallback.nests)
 
     def as_urgent_as(self, priorities: Mapping[str, int]) -> Plan:
         """Return the plan with the priority that its key has there, or 0."""
@@ -72,7 +84,7 @@ class Plan:
                 branch.priority = self.priority
             return branch
         fn: Callable[..., Any] = self.fn
-        lane = self.lane
+        lane, data = self.lane, args[0]
         if self.nested:
             args = (self.node, args[0], frame, key)
         elif self.takes_context and frame.merge is not None:
@@ -85,7 +97,7 @@ class Plan:
                 fn = _await_with_context
         if lane is not None:
             fn, args = lane.run, (fn, args, NO_KWARGS)
-        return Branch(
+        branch = Branch(
             path + key,
             self.kind,
             fn,
@@ -95,6 +107,21 @@ class Plan:
             on_cancel=self.on_cancel,
             priority=self.priority,
         )
+        if self.retry is not None or self.fallback is not None:
+            fallback = None
+            if self.fallback is not None:
+                fallback = partial(self.fallback.take_over, key, data, frame, shares_context)
+            branch.may_be_tried(Tries(self.retry, fallback))
+        return branch
+
+    def take_over(
+        self, key: str, data: Any, frame: Frame, shares_context: bool, error: Exception
+    ) -> Branch:
+        """Make the branch whose call takes the place of one that failed with ``error``."""
+        plan = self
+        if self.takes_error:
+            plan = attrs.evolve(self, fn=partial(self.fn, error=error))
+        return plan.branch(key, (data,), frame, 0.0, shares_context=shares_context)
 
 
 async def _await_with_context(
@@ -163,7 +190,7 @@ class Branches(Mapping[str, StepResult[Any]]):
 
 def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any]:
     """Build the result of a branch that has ended; ``what`` names it in a note on its error."""
-    inner = _inner(branch) if plan.nested else None
+    inner = _inner(branch) if branch.fn is run_nested else None
     status = branch.status
     assert status is not None, "a branch that has not ended has no result"
     shared: dict[str, Any] = {
@@ -173,7 +200,8 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         "reason": branch.reason,
         "latency_s": branch.ran_s,
         "queued_s": branch.queued_s,
-        "attempts": 0 if branch.started_at is None else 1,
+        "attempts": branch.attempts,
+        "attempt_errors": branch.attempt_errors,
     }
     if branch.account is not None:
         shared |= {"cost_usd": branch.account.cost_usd, "token_counts": branch.account.tokens}
@@ -181,6 +209,9 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         if status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
             shared |= {"status": inner.status, "reason": inner.reason}
         else:
+            shared["feedback"] = feedback_of(branch)
+        if branch.tries is not None:  # it is what the branch fell back to
+            branch.tries.conclude(inner.error)
             shared["feedback"] = feedback_of(branch)
         return attrs.evolve(inner, error=noted(inner.error, what), **shared)
     return StepResult(
@@ -191,27 +222,20 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
     )
 
 
-def output_of(plan: Plan, branch: Branch) -> Any:
+def output_of(branch: Branch) -> Any:
     """Return what a branch that succeeded hands on."""
-    return branch.value.output if plan.nested else branch.value
+    return branch.value.output if branch.fn is run_nested else branch.value
 
 
 def feedback_of(branch: Branch) -> str:
     """Say in a sentence how a branch ended."""
+    if branch.tries is not None and branch.status is not None:
+        return branch.tries.words(branch.status, branch.error, branch.reason)
     if branch.status is Status.SUCCEEDED:
         return "succeeded"
     if branch.error is not None and branch.status is Status.FAILED:
         return f"raised {words_of(branch.error)}"
     return f"{branch.status}: {branch.reason}"
-
-
-def words_of(error: BaseException) -> str:
-    """Write an error in a line: its type, and what it says, if it can say it."""
-    try:
-        words = str(error) or "no message"
-    except Exception:  # its own, and no reason to lose the result
-        words = "its message cannot be written"
-    return f"{type(error).__name__}: {words:.200}"
 
 
 def title(name: str) -> str:

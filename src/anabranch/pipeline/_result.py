@@ -54,6 +54,8 @@ class StepResult(Generic[Out]):
         error: what it raised; of a parallel step a group of its branches' errors.
         feedback: a sentence for people.
         reason: what stopped it, in words; else empty.
+        attempts: how often its function was called. attempt_errors: what was raised before
+            ``error``, in order: by earlier attempts, and by what a fallback took the place of.
         latency_s: seconds from its start to its end. queued_s: seconds before its start.
         cost_usd, token_counts: what was charged, by it and below it; None where nothing was.
         branches: key to StepResult, declared order.
@@ -69,6 +71,7 @@ class StepResult(Generic[Out]):
     feedback: str = ""
     reason: str = ""
     attempts: int = 1
+    attempt_errors: tuple[BaseException, ...] = ()
     latency_s: float = 0.0
     queued_s: float = 0.0
     cost_usd: float | None = None
@@ -107,6 +110,7 @@ class StepResult(Generic[Out]):
             "feedback": self.feedback,
             "reason": self.reason,
             "attempts": self.attempts,
+            "attempt_errors": [_repr_of(error) for error in self.attempt_errors],
             "latency_s": self.latency_s,
             "queued_s": self.queued_s,
             "cost_usd": self.cost_usd,

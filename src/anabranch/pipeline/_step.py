@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, Branch, call_in
 from anabranch._options import exact, refuse_later
+from anabranch._retry import Retry
 from anabranch._runtime import own_cancel
 from anabranch._scheduler import Scheduler
-from anabranch._work import Status, check_lane, check_on_cancel, check_seconds, name_of
+from anabranch._work import Status, check_lane, check_on_cancel, check_retry, check_seconds, name_of
 from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
-from anabranch.pipeline._check import check_function, check_name, takes_context
+from anabranch.pipeline._check import check_function, check_name, spelled, takes_context
 from anabranch.pipeline._conclude import Reduce
 from anabranch.pipeline._config import (
     BranchFailureStrategy,
@@ -29,6 +30,7 @@ from anabranch.pipeline._config import (
     MergeConfig,
     MergeStrategy,
 )
+from anabranch.pipeline._fallback import check_fallback, fallback_plan
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._merge_terms import Strategy, merge_terms_of
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
@@ -55,19 +57,25 @@ class Step(Node[In, Out]):
         name: what people and results call it.
         fn: the function; its one argument is the data.
         lane: ``auto``, ``inline``, ``io`` (a thread), ``cpu`` (a process), or a Lane.
-        timeout: seconds from its start; None for none.
+        timeout: seconds from its start, all attempts and waits together; None for none.
+        retry: a Retry: when it is called again after it failed.
+        fallback: a step, or a function of the data (and ``error=``, if it has that), which runs
+            when it has failed for good or its timeout has struck; what it returns is the output.
         on_cancel: what a cancellation does to a thread: ``abandon`` or ``wait``.
 
     Raises:
         ConfigurationError: what cannot be meant; NotBuiltYetError for what a later version brings.
     """
 
-    __slots__ = ("_lane", "_on_cancel", "_takes_context", "_timeout", "fn", "name")
+    __slots__: tuple[str, ...] = ("_fallback", "_lane", "_on_cancel", "_retry")
+    __slots__ += ("_takes_context", "_timeout", "fn", "name")
 
     name: str
     fn: Callable[..., Any]
+    _fallback: Part | None
     _lane: str | Lane
     _on_cancel: str
+    _retry: Retry | None
     _takes_context: bool
     _timeout: float | None
 
@@ -104,22 +112,24 @@ class Step(Node[In, Out]):
         *,
         lane: str | Lane = "auto",
         timeout: float | None = None,
-        retry: None = None,
+        retry: Retry | None = None,
         breaker: None = None,
-        fallback: None = None,
+        fallback: Part | None = None,
         cache: None = None,
         on_cancel: str = "abandon",
     ) -> None:
         check_name("Step", name)
         where = f"Step {name!r}"
-        later = {"retry": retry, "breaker": breaker, "fallback": fallback, "cache": cache}
-        refuse_later(where, {option: (value, None) for option, value in later.items()})
+        refuse_later(where, {"breaker": (breaker, None), "cache": (cache, None)})
         check_function(where, fn)
         check_lane(where, lane)
         check_seconds(where, "timeout", timeout)
         check_on_cancel(where, on_cancel)
+        check_retry(where, retry)
+        check_fallback(where, fallback)
         call_in(lane, fn, where)
-        values = (lane, on_cancel, takes_context(where, fn), timeout, fn, name)
+        takes = takes_context(where, fn)
+        values = (fallback, lane, on_cancel, retry, takes, timeout, fn, name)
         for slot, value in zip(Step.__slots__, values, strict=True):
             object.__setattr__(self, slot, value)
 
@@ -202,7 +212,7 @@ class Step(Node[In, Out]):
         Raises:
             ConfigurationError: what cannot be meant, or is not built yet.
         """
-        title, parts = _spelled(name, branches)
+        title, parts = spelled(name, branches)
         where = "Step.parallel" if title is None else f"Step.parallel {title!r}"
         limit = (concurrency, max_concurrency, track_completion)
         plans = _plans(where, parts, priorities)
@@ -308,7 +318,15 @@ class Step(Node[In, Out]):
             timeout=self._timeout,
             on_cancel=self._on_cancel,
             takes_context=self._takes_context,
+            retry=self._retry,
+            fallback=self._plan_fallback(key),
         )
+
+    def _plan_fallback(self, key: str) -> Plan | None:
+        fallback = self._fallback
+        if fallback is None or isinstance(fallback, Step):
+            return None if fallback is None else fallback.plan(key)
+        return fallback_plan(f"Step {self.name!r}: fallback", key, fallback, self)
 
 
 async def _run_here(branch: Branch, frame: Frame) -> None:
@@ -335,21 +353,6 @@ async def _run_here(branch: Branch, frame: Frame) -> None:
     finally:
         pool.branch = None
         branch.ended_at = host.clock()
-
-
-def _spelled(name: object, branches: object) -> tuple[str | None, object]:
-    """Tell the name of a parallel step from its branches: both may come first."""
-    if branches is None and isinstance(name, Mapping):
-        return None, name
-    if isinstance(name, Mapping):
-        raise ConfigurationError(
-            "Step.parallel: branches are given twice, first and as branches=; give them once"
-        )
-    if branches is None:
-        raise ConfigurationError(
-            f"Step.parallel: no branches (got name={name!r}); give a mapping of key to branch"
-        )
-    return None if name is None else check_name("Step.parallel", name), branches
 
 
 def as_node(where: str, name: str, part: object) -> Node[Any, Any]:

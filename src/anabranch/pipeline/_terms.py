@@ -62,7 +62,7 @@ class Terms:
         """
         if self.halt is not None:
             self.halt.needed(where, len(plans))
-        nested = [plan.key for plan in plans if plan.nested]
+        nested = [plan.key for plan in plans if plan.nests]
         found = check_rules(where, [plan.key for plan in plans], nested, rules)
         if found and not self.cancels_singly:
             raise ConfigurationError(

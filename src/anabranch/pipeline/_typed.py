@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
+from anabranch._retry import Retry
 from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.pipeline._config import (
     BranchFailureStrategy,
@@ -14,6 +15,9 @@ from anabranch.pipeline._config import (
 )
 from anabranch.pipeline._merge_terms import Strategy
 from anabranch.pipeline._rules import CancelWhen, Halt
+
+if TYPE_CHECKING:
+    from anabranch.pipeline._node import Node
 
 T_contra = TypeVar("T_contra", contravariant=True)
 U_co = TypeVar("U_co", covariant=True)
@@ -30,9 +34,9 @@ class StepOptions(TypedDict, total=False):
 
     lane: str | Lane
     timeout: float | None
-    retry: None
+    retry: Retry | None
     breaker: None
-    fallback: None
+    fallback: Node[Any, Any] | Callable[..., Any] | None
     cache: None
     on_cancel: str
 
