@@ -45,7 +45,11 @@ def copy_for_branch(
     if context is None:
         return None
     memo = {} if memo is None else memo
-    return _copy(context, memo) if only is None else _copy_some(context, only, memo)
+    if only is not None:
+        return _copy_some(context, only, memo)
+    if isinstance(context, dict) and type(context) is not dict:
+        return _copy_other_dict(context, memo)
+    return _copy(context, memo)
 
 
 def _copy(value: Any, memo: Memo) -> Any:

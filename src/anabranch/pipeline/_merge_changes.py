@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import is_
 from typing import Any
 
 import attrs
@@ -124,15 +125,15 @@ class _Look:
         if kind in _DICTS:
             return self._same_items(old, new)
         if kind in _SEQUENCES:
-            return len(old) == len(new) and self._all_same(zip(old, new, strict=True))
+            if len(old) != len(new):
+                return False
+            return all(map(is_, old, new)) or self._all_same(zip(old, new, strict=True))
         if is_copy and names_of(old) is not None:  # comparing it itself may go round in circles
             return self._same_fields(old, new) or is_equal(old, new)
         return is_equal(old, new) or (is_copy and self._same_state(old, new))
 
     def _same_items(self, old: dict[Any, Any], new: dict[Any, Any]) -> bool:
-        if len(old) != len(new) or not all(key in new for key in old):
-            return False
-        if type(old) is OrderedDict and list(old) != list(new):
+        if old.keys() != new.keys() or (type(old) is OrderedDict and list(old) != list(new)):
             return False
         return self._all_same((item, new[key]) for key, item in old.items())
 
