@@ -8,10 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anabranch._branch import Branch
-from anabranch._ledger import Ledger
 from anabranch._scheduler import Scheduler
 from anabranch._watch import WAS_SET, Watcher, check_event_home
-from anabranch._work import Status
 from anabranch.abc import BreachEvent
 from anabranch.events import Breached
 from anabranch.pipeline._returned import charge_ended
@@ -119,12 +117,3 @@ async def run_guarded(
     else:
         async with Watcher(event, trip, run.host.runtime):
             await scheduler.run_all(branches, urgent=urgent)
-
-
-def why_cut_off(ledger: Ledger, branches: list[Branch]) -> str:
-    """Say what cut a step off; empty if all of its branches have ended by themselves."""
-    if ledger.cut_off:
-        return ledger.why_cancelled()
-    if ledger.stopped and any(branch.status is not Status.SUCCEEDED for branch in branches):
-        return ledger.stopped  # as a part of a whole run, and no branch passed a checkpoint since
-    return ""

@@ -14,7 +14,7 @@ from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._conclude import conclude, refused
-from anabranch.pipeline._guard import run_guarded, why_cut_off
+from anabranch.pipeline._guard import run_guarded
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
@@ -115,7 +115,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
                 frame.stopped(name)
             raise
         ledger = scheduler.ledger
-        why = why_cut_off(ledger, branches)
+        why = ledger.why_cancelled() if ledger.cut_off or ledger.stopped else ""
         halted = ("" if rules is None else rules.halted) or ledger.pressure
         how = (name, branches, ledger, now, why, halted)
         if len(branches) > SLICE:
