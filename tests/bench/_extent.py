@@ -25,6 +25,7 @@ class Extent:
     processes: int = 200
     unused: tuple[int, ...] = (2, 100, 10_000)
     unused_rounds: int = 30
+    merged: tuple[int, ...] = (1_000, 3_000, 10_000)
 
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
@@ -48,4 +49,5 @@ FAST = Extent(
     items=100_000,
     unused=(2, 10_000),
     unused_rounds=8,
+    merged=(1_000, 10_000),
 )

@@ -38,6 +38,8 @@ class MergeTerms:
 
         A dict need not have a key yet that a branch may set.
         """
+        if context is None:
+            raise ConfigurationError(f"{where} merges contexts or narrows them, and there is none")
         named: dict[str, Iterable[str]] = {"context_include_keys": self.only or ()}
         named["merge_config: counter_fields"] = self.config.counter_fields
         fields: Iterable[Any] | None = names_of(context)
