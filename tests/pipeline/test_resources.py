@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import anyio
 import attrs
+import hypothesis
+import psutil
 import pytest
+from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from anabranch import (
     BranchFailureStrategy,
@@ -26,8 +32,12 @@ from anabranch import (
     Step,
 )
 from anabranch.pipeline import _resources
+from anabranch.pipeline._gate import Gate
 from anabranch.pipeline._meter import Reading
 from anabranch.pipeline._resources import Bound, is_pressed
+from anabranch.samplers._memory import memory_mb
+from anabranch.testing._clock import VirtualLoop
+from tests.leaks import new, tasks
 
 LIMIT = 1000.0
 
@@ -37,6 +47,7 @@ class Load:
 
     def __init__(self) -> None:
         self.memory: float | None = 0.0
+        self.others: float | None = 0.0  # what is not the branches'
         self.cpu: float | None = None
         self.running: list[str] = []
         self.began: list[str] = []
@@ -44,12 +55,14 @@ class Load:
         self.peak = 0
         self.readings = 0
         self.before: Callable[[], None] = lambda: None  # called with each reading
-        self.gates: list[Any] = []
+        self.gates: list[Gate] = []
 
     async def read(self, exact_above: float) -> Reading:
         self.readings += 1
         self.before()
-        return Reading(self.memory, self.cpu)
+        if self.memory is None or self.others is None:
+            return Reading(None, self.cpu)
+        return Reading(self.memory + self.others, self.cpu)
 
     def takes(self, name: str, mb: float = 0.0, seconds: float = 10.0) -> Any:
         """Return a branch that takes some memory while it runs."""
@@ -70,18 +83,25 @@ class Load:
         return branch
 
 
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+@contextmanager
+def loaded() -> Iterator[Load]:
+    """Put a machine in the place of the real one."""
     machine = Load()
-    monkeypatch.setattr(_resources, "meter_of", lambda host: machine)
-    made = _resources.Gate
 
-    def gate(runtime: Any) -> Any:
-        machine.gates.append(made(runtime))
+    def gate(runtime: Any) -> Gate:
+        machine.gates.append(Gate(runtime))
         return machine.gates[-1]
 
-    monkeypatch.setattr(_resources, "Gate", gate)
-    return machine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_resources, "meter_of", lambda host: machine)
+        patch.setattr(_resources, "Gate", gate)
+        yield machine
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    with loaded() as machine:
+        yield machine
 
 
 async def run(
@@ -796,3 +816,90 @@ async def test_the_real_machine_is_read_and_ends_with_the_run() -> None:
     result = await run(Step.parallel({str(i): work for i in range(5)}), memory=1, cpu=100)
     assert result.success, result
     assert peak == 1
+
+
+HOG = """
+import time
+hog = bytearray(400 * 1024 * 1024)
+hog[::4096] = b'x' * len(hog[::4096])
+time.sleep(60)
+"""
+
+
+@pytest.mark.real_clock
+@pytest.mark.slow
+async def test_a_child_process_that_takes_too_much_is_ended() -> None:
+    async def small(_: Any) -> str:
+        await anyio.sleep(0.5)
+        return "small"
+
+    async def hog(_: Any) -> None:
+        await anyio.run_process([sys.executable, "-c", HOG])
+
+    now = memory_mb()
+    assert now is not None
+    result = await run(Step.parallel({"small": small, "hog": hog}), memory=now + 200)
+    found = result.step_history[0].branches
+    assert found["small"].success
+    assert is_pressed(found["hog"].reason), found["hog"]
+    assert psutil.Process().children() == []
+
+
+# Drawn ---------------------------------------------------------------------------------------
+
+figures = st.sampled_from([0.0, 500.0, 980.0, 1500.0, 5000.0, None])
+
+
+@st.composite
+def steps(draw: Any, depth: int = 3) -> Any:
+    """Draw a tree of steps: a leaf is what it takes, and how long."""
+    if depth == 0 or draw(st.integers(0, 3)) == 0:
+        return draw(st.sampled_from([0, 50, 400])), draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+    width, limit = draw(st.integers(1, 4)), draw(st.sampled_from([None, 1, 2]))
+    return limit, draw(st.booleans()), [draw(steps(depth=depth - 1)) for _ in range(width)]
+
+
+def built(load: Load, drawn: Any, path: str) -> Any:
+    if len(drawn) == 2:
+        return load.takes(path, *drawn)
+    limit, singly, inside = drawn
+    config = ConcurrencyConfig(limit or 100, individual_cancellation=singly)
+    branches = {str(i): built(load, each, f"{path}/{i}") for i, each in enumerate(inside)}
+    return Step.parallel(branches, timeout=None, concurrency=config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@hypothesis.given(
+    drawn=steps(),
+    script=st.lists(st.tuples(figures, st.sampled_from([None, 10.0, 95.0])), max_size=12),
+    total=st.sampled_from([None, 1, 3]),
+)
+def test_whatever_the_machine_says_a_run_ends_and_all_is_home(
+    backend: str, drawn: Any, script: list[Any], total: int | None
+) -> None:
+    limits = ResourceLimits(max_memory_mb=LIMIT, max_cpu_percent=80)
+    config = ExecutionConfig(resource_limits=limits, max_parallel_steps=total)
+    virtual: dict[str, Any] = {"clock": MockClock(autojump_threshold=0)}
+    if backend == "asyncio":
+        virtual = {"loop_factory": VirtualLoop}
+    with loaded() as load:
+
+        def follow() -> None:
+            says = script[load.readings - 1 :][:1] or [(0.0, 10.0)]
+            load.others, load.cpu = says[0]
+
+        load.before = follow
+
+        async def main() -> PipelineResult[Any]:
+            before = tasks()
+            step = Step.parallel({"r": built(load, drawn, "r")}, timeout=None)
+            with anyio.fail_after(600):
+                result = await Pipeline([step], execution_config=config).run(1)
+            assert not new(before, tasks())
+            return result
+
+        result = anyio.run(main, backend=backend, backend_options=virtual)
+    assert load.running == []
+    assert home(load)
+    assert result.success == (set(load.began) == set(load.ended))
