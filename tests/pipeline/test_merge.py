@@ -22,6 +22,7 @@ from anabranch import (
     MergeError,
     MergeStrategy,
     Pipeline,
+    Retry,
     Status,
     Step,
     StepResult,
@@ -58,6 +59,10 @@ def appends(value: Any) -> Any:
 
 async def fails(data: Any, *, context: Any) -> None:
     context["failed"] = True
+    raise ValueError(data)
+
+
+async def fail(data: Any) -> None:
     raise ValueError(data)
 
 
@@ -302,6 +307,36 @@ async def test_steps_of_a_branch_see_what_was_merged_in_it_before() -> None:
     context = {"x": 0}
     assert (await run(Step.parallel({"in": inner}, merge_strategy=UPDATE), context)).success
     assert context == {"x": 4}
+
+
+async def test_each_attempt_has_a_copy_of_its_own_and_only_the_last_one_merges() -> None:
+    attempts = []
+
+    async def branch(data: Any, *, context: Any) -> None:
+        context["n"] += 1
+        attempts.append(context["n"])
+        if len(attempts) < 3:
+            raise ValueError("again")
+
+    context = {"n": 0}
+    step = Step("b", branch, retry=Retry(attempts=3, wait=0.1))
+    assert (await run(Step.parallel({"b": step}, merge_strategy=UPDATE), context)).success
+    assert attempts == [1, 1, 1]
+    assert context == {"n": 1}
+
+
+@pytest.mark.parametrize("make", [dict, kinds.Frozen])
+async def test_what_takes_over_merges_too(make: Any) -> None:
+    deep = Step.parallel({"x": appends(1)}, merge_strategy=UPDATE)
+    own = Step("own", fails, fallback=sets(n=2)) if make is dict else sets(n=2)
+    branches = {"deep": Step("a", fail, fallback=deep), "own": own}
+    step = Step.parallel(branches, merge_strategy=UPDATE)
+    behind = Step("behind", fail, fallback=deep)  # in the pipeline itself, whose context it shares
+    result = await Pipeline([step, behind]).run(1, context=make(n=0, items=[]))
+    assert result.success, result.feedback
+    assert result.context == make(n=2, items=[1, 1])
+    with pytest.raises(ConfigurationError, match=r"give context="):
+        await Pipeline([Step.parallel({"b": behind})]).run(1)
 
 
 # Functions that merge ------------------------------------------------------------------------

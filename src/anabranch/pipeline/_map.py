@@ -71,7 +71,7 @@ class MapStep(Node[T, list[U]]):
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""
-        return self._plan.node.needs_context()
+        return self._plan.needs_context()
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the step for each item."""

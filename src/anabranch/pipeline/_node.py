@@ -153,11 +153,19 @@ class Node(Generic[In, Out]):
         raise NotImplementedError
 
 
-async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) -> StepResult[Any]:
-    """Run a node as a branch: with a path of its own, failing as a branch fails."""
+async def run_nested(
+    node: Node[Any, Any], data: Any, frame: Frame, key: str, shares_context: bool = False
+) -> StepResult[Any]:
+    """Run a node as a branch: with a path of its own, failing as a branch fails.
+
+    Its context is a copy, unless nothing runs beside it.
+    """
     merge, path = frame.merge, f"{frame.path}{key}/"
     copy = None if merge is None else merge.copy()
-    context = copy_for_branch(frame.context) if copy is None else copy.context
+    if copy is not None:
+        context = copy.context
+    else:
+        context = frame.context if shares_context else copy_for_branch(frame.context)
     inside = attrs.evolve(
         frame, path=path, context=context, payer=payer_here(frame.run.pool), last=False, merge=None
     )
@@ -168,6 +176,8 @@ async def run_nested(node: Node[Any, Any], data: Any, frame: Frame, key: str) ->
         raise NestedStepError(result)
     if merge is not None and copy is not None:
         merge.note(key, copy, inside.context)
+    elif shares_context:
+        frame.context = inside.context
     return result
 
 

@@ -71,7 +71,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         """Name the first step in it that does nothing without a context; empty for none."""
         if self._merging is not None:
             return f"Step.parallel {self.name!r}" if self.name else "Step.parallel"
-        nested = (plan.node.needs_context() for plan in self._plans if plan.nested)
+        nested = (plan.needs_context() for plan in self._plans if plan.nests)
         return next(filter(None, nested), "") if self._nests else ""
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:

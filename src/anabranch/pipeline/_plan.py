@@ -59,6 +59,11 @@ class Plan:
     def _nests(self) -> bool:
         return self.nested or (self.fallback is not None and self.fallback.nests)
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        own = self.node.needs_context() if self.nested else ""
+        return own or ("" if self.fallback is None else self.fallback.needs_context())
+
     def as_urgent_as(self, priorities: Mapping[str, int]) -> Plan:
         """Return the plan with the priority that its key has there, or 0."""
         return attrs.evolve(self, priority=priorities.get(self.key, 0))
@@ -86,7 +91,7 @@ class Plan:
         fn: Callable[..., Any] = self.fn
         lane, data = self.lane, args[0]
         if self.nested:
-            args = (self.node, args[0], frame, key)
+            args = (self.node, args[0], frame, key, shares_context)
         elif self.takes_context and frame.merge is not None:
             fn, args = frame.merge.call(fn, self.kind, lane, args[0], key)
             lane = None

@@ -280,6 +280,10 @@ class Step(Node[In, Out]):
         terms = terms_of(where, *limit, timeout, on_branch_failure, halt, reduce)
         return MapStep(name, _plan(where, "item", step), items, terms)
 
+    def needs_context(self) -> str:
+        """Name the first step in it that does nothing without a context; empty for none."""
+        return self.plan(self.name).needs_context() if self._fallback is not None else ""
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of a pipeline."""
         plan, run, path = self.plan(name), frame.run, frame.path + name
