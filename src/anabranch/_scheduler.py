@@ -394,3 +394,9 @@ class Scheduler:
             self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:
             self._delivery.close()
+        # They lead back here: a ring for each step would keep the garbage collector busy.
+        ledger.grow, ledger.make_grace = _none_after_the_end, None
+
+
+def _none_after_the_end(count: int) -> None:
+    """Start no hand: the scheduler has closed."""
