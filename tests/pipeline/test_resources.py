@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -271,27 +271,26 @@ async def test_cancelled_is_the_branch_that_does_the_work(load: Load) -> None:
     assert statuses(outer.branches["parent"]) == {"x": "succeeded", "y": "cancelled"}
 
 
-async def test_a_thread_that_could_only_be_abandoned_is_left_alone(load: Load) -> None:
-    """It frees nothing, and costs a result."""
+@pytest.mark.real_clock
+@pytest.mark.slow
+@pytest.mark.parametrize("on_cancel", ["abandon", "wait"])
+async def test_a_thread_which_would_work_on_is_left_alone(load: Load, on_cancel: str) -> None:
+    """To cancel it frees nothing, and costs a result."""
+    end = threading.Event()
 
-    def blocks(_: Any) -> str:
-        time.sleep(0.05)
-        return "done"
+    def blocks(_: Any) -> bool:
+        return end.wait(10)
 
-    load.memory = 0.0
-    began = 0
+    async def task(_: Any) -> None:
+        load.others = 2000.0
+        try:
+            await anyio.sleep(10)
+        finally:
+            end.set()
 
-    def grow() -> None:
-        nonlocal began
-        began += 1
-        load.memory = 0.0 if began < 2 else 2000.0
-
-    load.before = grow
-    step = Step.parallel({"thread": blocks, "task": load.takes("task", 0, seconds=10)})
-    result = await run(step)
-    found = result.step_history[0].branches
-    assert not is_pressed(found["thread"].reason)
-    assert is_pressed(found["task"].reason)
+    thread = Step("thread", blocks, on_cancel=on_cancel)
+    result = await run(Step.parallel({"task": task, "thread": thread}))
+    assert statuses(result.step_history[0]) == {"task": "cancelled", "thread": "succeeded"}
 
 
 # Who began above the limit --------------------------------------------------------------------

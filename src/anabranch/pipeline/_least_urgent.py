@@ -25,10 +25,10 @@ def at_work(schedulers: Iterable[Scheduler], gate: Limiter) -> Iterator[tuple[Ha
 
 
 def can_be_stopped(branch: Branch) -> bool:
-    """Tell whether a cancellation ends what the branch does: not where a thread is abandoned."""
+    """Tell whether a cancellation would end what the branch does: a thread works on."""
     if branch.started_at is None or branch.reason:
         return False  # it does nothing yet, or is being cancelled
-    return branch.kind != THREAD or branch.on_cancel == "wait"
+    return branch.kind != THREAD
 
 
 def least_urgent(

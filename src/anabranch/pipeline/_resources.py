@@ -5,8 +5,8 @@ holds back: one branch at a time may begin, so that a run which began above its 
 parents wait for their children, ends all the same. Memory that stays above its limit costs a
 branch, and another one every few readings. CPU never does.
 
-What is cancelled is a branch that does work, not the parent that waits for it; never a thread that
-could only be abandoned; and no branch that began above the limit, unless memory grew meanwhile: it
+What is cancelled is a branch that does work, not the parent that waits for it; never a thread,
+which would work on; and no branch that began above the limit, unless memory grew meanwhile: it
 is not to blame, and one after another would be cancelled for what was there before them.
 """
 
