@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -78,6 +78,45 @@ class CancelScope(_AnyioScope):
             return super()._deliver_cancellation(origin)
         finally:
             self._delivers = before
+
+
+class _ThreadScope(CancelScope):
+    """Cancel what a thread calls in the loop, also what it calls after the cancellation.
+
+    anyio delivers a cancellation only as long as it finds tasks: a call that came later would
+    never hear of it, and with it the thread, and the task that waits for the thread.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks = _LateTasks(self)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        try:
+            return super().__exit__(kind, error, trace)
+        finally:
+            self._tasks = set(self._tasks)  # no cycle is left for the garbage collector
+
+
+class _LateTasks(set[Any]):
+    """Deliver a cancellation again when a task joins."""
+
+    def __init__(self, scope: _AnyioScope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def add(self, task: Any) -> None:
+        super().add(task)
+        if self._scope._cancel_called and self._scope._cancel_handle is None:
+            self._scope._deliver_cancellation(self._scope)
+        self._scope._restart_cancellation_in_parent()
 
 
 def open_nursery() -> _AnyioGroup:
@@ -224,23 +263,28 @@ async def _run_sync(
         except BaseException as error:
             future.set_exception(error)
 
-    with CancelScope(shield=not abandon_on_cancel) as scope:
+    with CancelScope() if abandon_on_cancel else _ThreadScope() as scope:
         start_thread_soon(call, deliver)
         if abandon_on_cancel:
             await future
         else:
-            await _to_the_end(future)
+            with CancelScope(shield=True):
+                await _to_the_end(future, scope)
     return future.result()
 
 
-async def _to_the_end(future: asyncio.Future[Any]) -> None:
-    """Wait for ``future`` whatever happens: a shield does not hold against ``Task.cancel``."""
+async def _to_the_end(future: asyncio.Future[Any], scope: CancelScope) -> None:
+    """Wait for ``future`` whatever happens: a shield does not hold against ``Task.cancel``.
+
+    ``scope`` holds what the thread calls in the loop.
+    """
     cancelled: BaseException | None = None
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
+            scope.cancel("the task that waits for the thread was cancelled")
     if cancelled is not None:
         future.exception()  # seen, whatever it is: the cancellation comes first
         raise cancelled
