@@ -28,6 +28,7 @@ from anabranch.errors import (
     UsageLimitExceededError,
 )
 from anabranch.events import (
+    AttemptFailed,
     BranchFinished,
     BranchQueued,
     BranchStarted,
@@ -60,6 +61,7 @@ from anabranch.pipeline import (
 
 __all__ = [
     "AnabranchError",
+    "AttemptFailed",
     "BranchCancelledError",
     "BranchFailureStrategy",
     "BranchFinished",

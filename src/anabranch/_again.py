@@ -16,6 +16,7 @@ from anabranch._retry import Retry, allowance, asked, draw, wait_after
 from anabranch._tries import Tries
 from anabranch._work import Status
 from anabranch.errors import BranchTimedOutError
+from anabranch.events import AttemptFailed
 
 AT_ONCE = 10**100  # the priority of a fallback: its branch is under way already
 
@@ -90,6 +91,9 @@ def _tries_again(
         return False
     ledger.retries += 1
     branch.status = None
+    if ledger.delivery is not None:
+        now = ledger.clock()
+        ledger.emit(AttemptFailed(now, ledger.step, branch.key, tries.turn, error, seconds))
     if seconds > 0:
         alarm_of(ledger).wake(branch, moment)
     else:
@@ -110,12 +114,15 @@ def _why_not(ledger: Ledger, branch: Branch, retry: Retry, moment: float) -> str
         whose = f"deadline: {branch.timeout:g} s (timeout= of {branch.whose()})"
     if moment >= deadline:
         return f"it would begin {moment - ledger.clock():.3g} s later, past the {whose}"
-    if retry.budget is not None and ledger.retries >= allowance(retry, ledger.tried):
-        return (
-            f"the retry budget is spent, {ledger.retries} retries for {ledger.tried} branches "
-            f"begun (budget={retry.budget:g} of Retry)"
-        )
-    return ""
+    if retry.budget is None or ledger.retries < allowance(retry, ledger.tried):
+        return ""
+    ledger.refusals += 1
+    spent = (
+        f"the retry budget is spent, {ledger.retries} retries for {ledger.tried} branches begun "
+        f"(budget={retry.budget:g} of Retry)"
+    )
+    ledger.remark = f"; {ledger.refusals} were not tried again: {spent}"
+    return spent
 
 
 def _nearest(ledger: Ledger) -> tuple[float, str]:

@@ -36,6 +36,16 @@ class BranchStarted(Event):
 
 
 @attrs.frozen
+class AttemptFailed(Event):
+    """Say that a branch raised ``error`` and is called again in ``wait`` seconds, or later."""
+
+    key: str
+    attempt: int
+    error: Exception
+    wait: float
+
+
+@attrs.frozen
 class BranchFinished(Event):
     """Say how a branch ended."""
 

@@ -164,7 +164,7 @@ class LiveRun(Generic[Out]):
                     step=ledger.step,
                     limit=ledger.limit(),
                     running=tuple(sorted(branch.key for branch in running if branch is not None)),
-                    queued=len(ledger.queue.waiting()),
+                    queued=len(ledger.waiting()),
                     ended=ledger.read + len(ledger.ended),
                     stubborn={} if ledger.grace is None else ledger.grace.stubborn(),
                 )

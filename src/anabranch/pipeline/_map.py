@@ -199,7 +199,7 @@ class _Mapping:
             name=name,
             success=success,
             status=status,
-            feedback=words,
+            feedback=words if why else words + ledger.remark,
             reason=why or halted,
             output=output if self._keeps else None,
             error=error,

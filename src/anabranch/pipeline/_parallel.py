@@ -237,7 +237,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             output=output,
             success=success,
             status=status,
-            feedback=words,
+            feedback=words if why else words + ledger.remark,
             reason=why or halted,
             error=None if success else group_of(name, results),
             latency_s=seconds,
