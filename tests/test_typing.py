@@ -51,6 +51,10 @@ def two(first: int, second: str) -> bytes:
     return b""
 
 
+def merge(context: Any, branches: dict[str, Any]) -> None:
+    pass
+
+
 class Callee:
     def __call__(self, data: float) -> list[int]:
         return []
@@ -82,6 +86,9 @@ reveal_type(Step("a", fetch) >> Step.parallel({"b": size}))  # is: Pipeline[str,
 reveal_type(Step.map_over("m", fetch))  # is: MapStep[Any, bytes]
 reveal_type(Step.map_over("m", size, items=[b""]))  # is: MapStep[Any, int]
 reveal_type(Step.map_over("m", Step("a", fetch)))  # is: MapStep[Any, bytes]
+reveal_type(Step.parallel({"a": size}, reduce=len))  # is: Node[Any, Any]
+reveal_type(Step.map_over("m", size, items=[b""], reduce=len))  # is: Node[Any, Any]
+reveal_type(Step.parallel({"a": size}, merge_strategy=merge))  # is: ParallelStep[bytes]
 reveal_type(Pipeline([fetch, Step("b", size)]))  # is: Pipeline[Any, Any]
 reveal_type(Pipeline(Step("a", fetch) >> size, name="p"))  # is: Pipeline[str, int]
 
@@ -115,6 +122,8 @@ Step("a", 3)  # refused: overload
 Step("a", fetch, timeot=3)  # refused: "timeout"
 Step("a", fetch, retry=3)  # refused: overload
 Step.parallel({"a": 3})  # refused: incompatible
+Step.parallel({"a": size}, reduce=3)  # refused: overload
+Step.parallel({"a": size}, merge_strategy=two)  # refused: incompatible
 Step.parallel({"a": size}, max_concurency=3)  # refused: "max_concurrency"
 Step.map_over("m", fetch, concurency=3)  # refused: concurrency"
 Pipeline([size], nam="x")  # refused: "name"

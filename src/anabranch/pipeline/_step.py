@@ -13,12 +13,11 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
-from anabranch._branch import ASYNC, Branch, call_in
+from anabranch._branch import ASYNC, call_in
 from anabranch._options import exact, refuse_later
 from anabranch._retry import Retry
-from anabranch._runtime import own_cancel
 from anabranch._scheduler import Scheduler
-from anabranch._work import Status, check_lane, check_on_cancel, check_retry, check_seconds, name_of
+from anabranch._work import check_lane, check_on_cancel, check_retry, check_seconds, name_of
 from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
@@ -31,13 +30,14 @@ from anabranch.pipeline._config import (
     MergeStrategy,
 )
 from anabranch.pipeline._fallback import check_fallback, fallback_plan
+from anabranch.pipeline._here import run_here
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._merge_terms import Strategy, merge_terms_of
 from anabranch.pipeline._node import Frame, In, Node, Out, run_nested
 from anabranch.pipeline._parallel import ParallelStep
 from anabranch.pipeline._plan import Plan, result_of, title
 from anabranch.pipeline._result import StepResult
-from anabranch.pipeline._returned import charge_ended, charge_value
+from anabranch.pipeline._returned import charge_ended
 from anabranch.pipeline._rules import CancelWhen, Halt, check_priorities
 from anabranch.pipeline._terms import terms_of
 from anabranch.pipeline._typed import MapOptions, ParallelOptions, StepOptions, TakesContext
@@ -159,6 +159,15 @@ class Step(Node[In, Out]):
             branches: Mapping[str, Part] | None = None,
             **options: Unpack[ParallelOptions],
         ) -> ParallelStep[Any]: ...
+        @overload
+        @staticmethod
+        def parallel(
+            name: str | Mapping[str, Part] | None = None,
+            branches: Mapping[str, Part] | None = None,
+            *,
+            reduce: Reduce | None,
+            **options: Unpack[ParallelOptions],
+        ) -> Node[Any, Any]: ...
 
     @staticmethod
     @exact("Step.parallel")
@@ -243,6 +252,16 @@ class Step(Node[In, Out]):
             items: Items | None = None,
             **options: Unpack[MapOptions],
         ) -> MapStep[Any, U]: ...
+        @overload
+        @staticmethod
+        def map_over(
+            name: str,
+            step: Part,
+            *,
+            items: Items | None = None,
+            reduce: Reduce | None,
+            **options: Unpack[MapOptions],
+        ) -> Node[Any, Any]: ...
 
     @staticmethod
     @exact("Step.map_over")
@@ -292,7 +311,7 @@ class Step(Node[In, Out]):
             frame.emit(StepStarted(branch.queued_at, path, 1))
         try:
             if branch.kind == ASYNC and branch.timeout is None:
-                await _run_here(branch, frame)
+                await run_here(branch, frame)
             else:
                 scheduler = Scheduler(
                     [], reads=False, leases=False, host=run.host, why_outside=frame.why_cancelled
@@ -331,32 +350,6 @@ class Step(Node[In, Out]):
         if fallback is None or isinstance(fallback, Step):
             return None if fallback is None else fallback.plan(key)
         return fallback_plan(f"Step {self.name!r}: fallback", key, fallback, self)
-
-
-async def _run_here(branch: Branch, frame: Frame) -> None:
-    """Call an async function in the pipeline's own task: nothing runs beside it."""
-    host, pool = frame.run.host, frame.run.pool
-    before = host.native_cancels()
-    if frame.payer[1] is None:  # else the branch that it is in is charged
-        pool.branch = branch
-    branch.started_at = host.clock()
-    try:
-        branch.value = await branch.fn(*branch.args, **branch.kwargs)
-        branch.status = Status.SUCCEEDED
-        charge_value(branch.value)
-    except Exception as error:
-        branch.error = error
-        branch.status = Status.FAILED
-    except BaseException as error:
-        branch.status = Status.CANCELLED
-        is_cancel = isinstance(error, host.runtime.Cancelled)
-        branch.reason = own_cancel(before) if is_cancel else ""
-        if not branch.reason:  # from outside, so it goes on
-            branch.reason = frame.why_cancelled()
-            raise
-    finally:
-        pool.branch = None
-        branch.ended_at = host.clock()
 
 
 def as_node(where: str, name: str, part: object) -> Node[Any, Any]:

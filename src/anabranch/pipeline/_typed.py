@@ -56,7 +56,6 @@ class MapOptions(TypedDict, total=False):
     timeout: float | None
     on_branch_failure: BranchFailureStrategy
     halt: Halt | None
-    reduce: Callable[[Mapping[str, Any]], Any] | None
 
 
 class ParallelOptions(TypedDict, total=False):
@@ -77,4 +76,3 @@ class ParallelOptions(TypedDict, total=False):
     breach_event: BreachEvent | None
     context_include_keys: Collection[str] | None
     field_mapping: Mapping[str, Collection[str]] | None
-    reduce: Callable[[Mapping[str, Any]], Any] | None
