@@ -315,6 +315,34 @@ async def test_who_begins_above_the_limit_and_takes_much_more_is_cancelled(load:
     assert result.step_history[0].reason.startswith("memory: 6,000 of 1,000 MB")
 
 
+async def test_who_began_while_only_cpu_held_back_is_to_blame_for_memory(load: Load) -> None:
+    load.memory, load.cpu = 990.0, 95.0
+    branches = {"a": load.takes("a", 0, seconds=1), "b": load.takes("b", 20, seconds=10)}
+    result = await run(Step.parallel(branches, max_concurrency=1), cpu=80)
+    assert statuses(result.step_history[0]) == {"a": "succeeded", "b": "cancelled"}
+
+
+async def test_who_is_being_cancelled_keeps_its_own_reason(load: Load) -> None:
+    """Its step's deadline has struck, and it takes its time to end."""
+
+    async def slow_to_end(_: Any) -> None:
+        load.others = 2000.0
+        try:
+            await anyio.sleep(10)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+
+    in_time = Step("in_time", slow_to_end, timeout=0.2)
+    for step, words in (
+        (Step.parallel({"a": slow_to_end, "b": slow_to_end}, timeout=0.2), "(timeout=)"),
+        (Step.parallel({"a": in_time, "b": in_time}), "(timeout= of the branch)"),
+    ):
+        load.others = 0.0
+        found = (await run(step)).step_history[0].branches
+        assert [branch.reason for branch in found.values()] == [f"deadline: 0.2 s {words}"] * 2
+
+
 async def test_the_only_branch_is_cancelled_when_it_went_over_the_limit_itself(load: Load) -> None:
     branches = {"hog": load.takes("hog", 1001)}
     result = await run(Step.parallel(branches))

@@ -24,11 +24,11 @@ def at_work(schedulers: Iterable[Scheduler], gate: Limiter) -> Iterator[tuple[Ha
                 yield hand, branch
 
 
-def can_be_stopped(branch: Branch) -> bool:
+def can_be_stopped(hand: Hand, branch: Branch) -> bool:
     """Tell whether a cancellation would end what the branch does: a thread works on."""
-    if branch.started_at is None or branch.reason:
-        return False  # it does nothing yet, or is being cancelled
-    return branch.kind != THREAD
+    if branch.started_at is None or branch.kind == THREAD:
+        return False
+    return not (hand.why_cancelled() or hand.ledger.ends_early())  # else it has been cancelled
 
 
 def least_urgent(

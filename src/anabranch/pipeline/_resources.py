@@ -102,7 +102,7 @@ class Resources:
         self._gauge = meter_of(host) if gauge is None else gauge
         self._open: dict[Scheduler, None] = {}
         self._held_by = ""  # which limit
-        self._held_since = math.inf
+        self._short_since = math.inf  # of memory
         self._innocent: Mapping[Branch, float] = {}  # begun above the limit, at which figure
         self._unknown: set[str] = set()  # what was said to be unknown
         self._readings = 0
@@ -176,10 +176,12 @@ class Resources:
             else:
                 bound.see(figure)
         self._hold()
-        if memory is None or not memory.holds or reading.memory_mb is None:
+        if memory is None or not memory.holds:
+            self._short_since = math.inf
             return
+        self._short_since = min(self._short_since, self._host.clock())
         self._acquit(min(before, memory.figure))
-        if memory.over > GRACE:
+        if memory.over > GRACE and reading.memory_mb is not None:
             memory.over = 1
             self._cancel_one(memory.figure)
 
@@ -192,7 +194,6 @@ class Resources:
         words = self._words(holding or self._held_by)
         self._held_by = holding
         log.info("%s: %s", words, "starting nothing more" if holding else "going on")
-        self._held_since = self._host.clock() if holding else math.inf
         limits = [(scheduler.ledger, scheduler.ledger.limit()) for scheduler in self._open]
         self.gate.total_tokens = total
         for ledger, old in limits:
@@ -222,14 +223,14 @@ class Resources:
         self._innocent = {branch: self._innocent.get(branch, figure) for branch in began}
 
     def _is_late(self, branch: Branch) -> bool:
-        return branch.started_at is not None and branch.started_at >= self._held_since
+        return branch.started_at is not None and branch.started_at >= self._short_since
 
     def _cancel_one(self, figure: float) -> None:
         """Cancel the least urgent, youngest of the branches that may be."""
         chosen = [
             (hand, branch)
             for hand, branch in at_work(self._open, self.gate)
-            if can_be_stopped(branch) and figure > GROWTH * self._innocent.get(branch, 0.0)
+            if can_be_stopped(hand, branch) and figure > GROWTH * self._innocent.get(branch, 0.0)
         ]
         found = least_urgent(self._open, chosen)
         if found is not None and found[0].cancel(self._words(_MEMORY)):
