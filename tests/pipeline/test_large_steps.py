@@ -7,6 +7,7 @@ Which of two tasks comes first in a turn is trio's to choose, so one turn is nob
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from anabranch import Pipeline, PipelineResult, Step
 from anabranch._scheduler import EVENTS_AT_ONCE
+from anabranch.events import StepFinished
 from anabranch.pipeline._parallel import SLICE
 
 SLICES = 6
@@ -30,11 +32,13 @@ class Turns:
     at_first: int | None = None
     at_last: int = 0
     at_end: int = 0
+    count: int = 0  # of branches that were called
 
     async def branch(self, data: Any) -> Any:
         if self.at_first is None:
             self.at_first = self.now
         self.at_last = self.now
+        self.count += 1
         return data
 
 
@@ -85,3 +89,31 @@ async def test_a_small_step_asks_for_no_turn_of_its_own() -> None:
     assert turns.at_first is not None
     assert turns.at_first <= 1
     assert turns.at_end - turns.at_last <= 2  # of which its nursery needs one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later", [2, SLICES])
+async def test_a_step_that_is_cancelled_while_it_is_folded_has_ended(later: int) -> None:
+    turns = Turns()
+    ends: list[str] = []
+
+    def observer(event: Any) -> None:
+        if isinstance(event, StepFinished):
+            ends.append(event.status)
+
+    async def strike(scope: anyio.CancelScope) -> None:
+        while turns.count < COUNT or turns.now < turns.at_last + later:
+            await checkpoint()
+            turns.now += 1
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            group.start_soon(strike, scope)
+            step = large_step(turns, COUNT, max_concurrency=10)
+            await Pipeline([step]).run(1, observer=observer)
+    assert scope.cancelled_caught
+    give_up = time.monotonic() + 5  # the observer has a thread of its own
+    while not ends and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert ends == ["cancelled"]

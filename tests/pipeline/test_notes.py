@@ -103,6 +103,7 @@ async def test_what_had_failed_in_a_nested_step_that_is_stopped_has_its_notes() 
 )
 async def test_a_name_in_a_note_is_one_short_line(name: str, written: str) -> None:
     error = await error_of(Step.parallel(name, {name: fail}))
+    assert error.message == f"1 of 1 branches of step {written}"
     assert list(notes_within(error))[1] == [f"branch {written} of step {written}"]
     single = await Pipeline([Step(name, fail)]).run(1)
     assert single.step_history[0].error.__notes__ == [f"step {written}"]

@@ -119,7 +119,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         halted = ("" if rules is None else rules.halted) or ledger.pressure
         how = (name, branches, ledger, now, why, halted)
         if len(branches) > SLICE:
-            result = await self._result_in_slices(*how)
+            result = await self._result_in_slices(frame, *how)
         else:
             result = self._result(*how)
         if result.success and (inside.merge is not None or terms.reduce is not None):
@@ -159,6 +159,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
 
     async def _result_in_slices(
         self,
+        frame: Frame,
         name: str,
         branches: list[Branch],
         ledger: Ledger,
@@ -174,7 +175,14 @@ class ParallelStep(Node[T, dict[str, Any]]):
         good = 0
         ended = iter(ledger.ended)
         for start in range(0, len(branches), SLICE):
-            await checkpoint()
+            try:
+                await checkpoint()
+            except BaseException as error:
+                if frame.is_cancelled_by(error):
+                    stopped = ledger.why_cancelled()
+                    frame.keep(self._result(name, branches, ledger, started_at, stopped, halted))
+                    frame.stopped(name)
+                raise
             some = slice(start, start + SLICE)
             good += self._fold(self._plans[some], branches[some], results, output)
             keys += self._keys_of(islice(ended, SLICE), branches)

@@ -21,7 +21,7 @@ from anabranch.lanes._thread import IO_LIMIT, io_lane
 from anabranch.pipeline._conclude import Reduce, check_reduce
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
 from anabranch.pipeline._node import Frame
-from anabranch.pipeline._plan import Plan
+from anabranch.pipeline._plan import Plan, title
 from anabranch.pipeline._resources import is_pressed
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
@@ -228,4 +228,4 @@ def group_of(name: str, results: Mapping[str, StepResult[Any]]) -> ExceptionGrou
             errors.append(result.error)
     if not errors:
         return None
-    return ExceptionGroup(f"{len(errors)} of {len(results)} branches of step {name}", errors)
+    return ExceptionGroup(f"{len(errors)} of {len(results)} branches of step {title(name)}", errors)
