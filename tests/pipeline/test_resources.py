@@ -629,6 +629,15 @@ async def test_what_is_unknown_changes_nothing_and_is_said_once(
     ]
 
 
+async def test_the_first_reading_of_cpu_is_unknown_and_that_is_not_worth_a_word(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    load.before = lambda: setattr(load, "cpu", None if load.readings == 1 else 10.0)
+    with caplog.at_level(logging.WARNING, "anabranch"):
+        await run(Step.parallel({"a": load.takes("a")}), memory=None, cpu=80)
+    assert caplog.records == []
+
+
 async def test_an_unknown_reading_neither_holds_back_nor_lets_go(load: Load) -> None:
     def follow() -> None:
         load.memory = 2000.0 if load.readings == 1 else None

@@ -83,7 +83,7 @@ class Gate:
     def _may_begin(self, borrower: object) -> bool:
         if isinstance(borrower, Held) and self in borrower.missing:
             return True
-        return not self._line and len(self._borrowers) < self._total
+        return len(self._borrowers) < self._total  # else those who wait have been served
 
     def _serve(self) -> None:
         while self._line and len(self._borrowers) < self._total:
