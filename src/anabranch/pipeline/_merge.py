@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -17,7 +18,14 @@ from anabranch.errors import MergeError
 from anabranch.pipeline._config import MergeConfig, MergeStrategy
 from anabranch.pipeline._fields import ABSENT, held
 from anabranch.pipeline._merge_changes import Changes, is_equal
-from anabranch.pipeline._merge_sums import Given, Work, all_count, joined, not_a_number, summed
+from anabranch.pipeline._merge_sums import (
+    Given,
+    Work,
+    can_be_summed,
+    joined,
+    odd_one,
+    summed,
+)
 from anabranch.pipeline._merge_terms import MergeTerms, nearest
 
 AT_ONCE = 256  # fields or branches between two yields
@@ -43,7 +51,7 @@ def merged(
             _check_wanted(key, wanted, context, changed)
         for field, value in changed.items():
             if field not in excluded and (wanted is None or field in wanted):
-                given.setdefault(field, []).append((key, value))
+                _add(given, field, key, value)
         yield 1 + len(changed)
     folding = _Folding(terms.strategy, terms.config)
     result = yield from folding.fold_each(context, given, "")
@@ -71,7 +79,7 @@ class _Folding:
     config: MergeConfig
     _conflicts: list[MergeError] = attrs.field(factory=list)
     # A new list or dict for each that there was: fields that shared one share its successor.
-    _made: dict[tuple[int, ...], Any] = attrs.field(factory=dict)
+    _made: dict[tuple[int, int], list[tuple[Given, Any]]] = attrs.field(factory=dict)
 
     def fold_each(self, old: Any, given: dict[Any, Given], path: str) -> Work[Changes]:
         """Return what becomes of each field of ``old`` that was changed."""
@@ -81,8 +89,8 @@ class _Folding:
             before, whole = held(old, name), f"{path}{name}"
             if name in counters:
                 result[name] = yield from self._count(before, changed, whole)
-            elif len(changed) == 1:
-                result[name] = changed[0][1]
+            elif len(changed.values) == 1:
+                result[name] = changed.values[0]
             else:
                 result[name] = yield from self._decide(before, changed, whole)
             if not number % AT_ONCE:
@@ -99,50 +107,53 @@ class _Folding:
 
     def _decide(self, old: Any, given: Given, path: str) -> Work[Any]:
         config = self.config
-        if config.accumulate_counters and not config.counter_fields and all_count(old, given):
+        every = config.accumulate_counters and not config.counter_fields
+        if every and old is not ABSENT and can_be_summed(old, given):
             return (yield from summed(old, given))
         for kind, wanted, together in (
             (list, config.deduplicate_lists, self._join),
             (dict, config.deep_merge_dicts, self._merge_dict),
         ):
-            if wanted and _all_are(kind, old, given):
-                known = (id(old), *[id(value) for _, value in given])
-                if known not in self._made:
-                    self._made[known] = yield from together(old, given, path)
-                return self._made[known]
+            if wanted and (old is ABSENT or isinstance(old, kind)) and given.are(kind):
+                made = self._made.setdefault((id(old), id(given.values[0])), [])
+                for other, result in made:
+                    if other.holds_the_same(given):
+                        return result
+                result = yield from together(old, given, path)
+                made.append((given, result))
+                return result
         if self.strategy is MergeStrategy.OVERWRITE:
-            return given[-1][1]
+            return given.values[-1]
         if self.strategy is not MergeStrategy.KEEP_FIRST:
             yield from self._note_conflict(given, path)
-        return given[0][1]
+        return given.values[0]
 
     def _count(self, old: Any, given: Given, path: str) -> Work[Any]:
-        wrong = not_a_number(old, given)
-        if wrong is not None:
-            key, value = wrong
+        if not can_be_summed(old, given):
+            key, value = odd_one(old, given)
             raise MergeError(
                 f"field {path!r} is a counter, and {_by(key, value)}, which cannot be added up; "
                 f"keep it a number, or take it out of counter_fields",
                 path,
                 (key,) if key else (),
             )
-        return given[0][1] if len(given) == 1 else (yield from summed(old, given))
+        return given.values[0] if len(given.values) == 1 else (yield from summed(old, given))
 
     def _join(self, old: Any, given: Given, path: str) -> Work[list[Any]]:
-        return (yield from joined([] if old is ABSENT else old, given))
+        return (yield from joined([] if old is ABSENT else old, given.values))
 
     def _merge_dict(self, old: Any, given: Given, path: str) -> Work[dict[Any, Any]]:
         before: dict[Any, Any] = {} if old is ABSENT else old
         parts: dict[Any, Given] = {}
-        for key, value in given:
+        for key, value in zip(given.keys, given.values, strict=True):
             for name, item in value.items():
                 known = before.get(name, ABSENT)
                 if known is not item and (known is ABSENT or not is_equal(known, item)):
-                    parts.setdefault(name, []).append((key, item))
+                    _add(parts, name, key, item)
             for name in [name for name in before if name not in value]:
-                parts.setdefault(name, []).append((key, ABSENT))
+                _add(parts, name, key, ABSENT)
             yield 1 + len(value)
-        result: dict[Any, Any] = copy.copy(given[0][1] if old is ABSENT else old)
+        result: dict[Any, Any] = copy.copy(given.values[0] if old is ABSENT else old)
         changes = yield from self.fold_each(before, parts, f"{path}.")
         for name, item in changes.items():
             if item is ABSENT:
@@ -153,9 +164,11 @@ class _Folding:
 
     def _note_conflict(self, given: Given, path: str) -> Work[None]:
         """Note the first branch that contradicts the first; agreeing may be enough, or not."""
-        (first, value), agree = given[0], self.strategy is MergeStrategy.CONTEXT_UPDATE
-        for number, (key, other) in enumerate(given[1:], 1):
+        agree = self.strategy is MergeStrategy.CONTEXT_UPDATE
+        first, value = given.keys[0], given.values[0]
+        for number, other in enumerate(islice(given.values, 1, None), 1):
             if not agree or not is_equal(value, other):
+                key = given.keys[number]
                 words = (
                     f"field {path!r}: {_by(first, value)}, {_by(key, other)}; let one of them "
                     f"change it, or decide by MergeStrategy.OVERWRITE or .KEEP_FIRST, "
@@ -179,8 +192,11 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = SHOWN
 
 
-def _all_are(kind: type, old: Any, given: Given) -> bool:
-    return (old is ABSENT or isinstance(old, kind)) and all(isinstance(v, kind) for _, v in given)
+def _add(given: dict[Any, Given], name: Any, key: str, value: Any) -> None:
+    found = given.get(name)
+    if found is None:
+        found = given[name] = Given()
+    found.add(key, value)
 
 
 def _by(key: str, value: Any) -> str:

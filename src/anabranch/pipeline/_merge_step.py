@@ -148,7 +148,7 @@ def _kept_of(copy: Copy, keeps: int) -> Any:
     return copy.context if keeps == CONTEXT else None
 
 
-SLICE = 1024  # fields, branches or items that are merged before the loop goes round
+SLICE = 512  # fields, branches or items that are merged before the loop goes round
 
 
 async def in_slices(work: Work[Changes], checkpoint: Callable[[], Any]) -> Changes:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Hashable, Iterable
 from enum import Enum
 from numbers import Number
+from operator import is_
 from typing import Any, TypeAlias, TypeVar
 
 from anabranch.pipeline._fields import ABSENT
@@ -13,25 +14,54 @@ from anabranch.pipeline._merge_changes import is_equal
 
 T = TypeVar("T")
 Work: TypeAlias = Generator[int, None, T]  # yields how much it has done, returns its value
-Given: TypeAlias = list[tuple[str, Any]]  # branch, and what it changed the field to; merge order
 
-ITEMS_AT_ONCE = 1024
+AT_ONCE = 256  # items between two yields
 
 
-def all_count(old: Any, given: Given) -> bool:
+class Given:
+    """Keep what branches changed one field to, in merge order."""
+
+    __slots__ = ("_kinds", "keys", "values")
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.values: list[Any] = []
+        self._kinds: set[type] = set()  # so that nobody need look at each value again
+
+    def add(self, key: str, value: Any) -> None:
+        """Add the value of the branch ``key``."""
+        self.keys.append(key)
+        self.values.append(value)
+        self._kinds.add(type(value))
+
+    def are(self, *kinds: type) -> bool:
+        """Tell whether every value is of one of these classes."""
+        return all(issubclass(kind, kinds) for kind in self._kinds)
+
+    def is_any(self, *kinds: type) -> bool:
+        """Tell whether a value is of one of these classes."""
+        return any(issubclass(kind, kinds) for kind in self._kinds)
+
+    def holds_the_same(self, other: Given) -> bool:
+        """Tell whether the values are the same objects."""
+        return len(self.values) == len(other.values) and all(map(is_, self.values, other.values))
+
+
+def can_be_summed(old: Any, given: Given) -> bool:
     """Tell whether a field was and is a number for every branch, or a ``Counter``."""
-    return old is not ABSENT and not_a_number(old, given) is None
+    if isinstance(old, Counter) or (old is ABSENT and given.are(Counter)):
+        return given.are(Counter)
+    return (old is ABSENT or _is_number(old)) and given.are(Number) and not given.is_any(bool, Enum)
 
 
-def not_a_number(old: Any, given: Given) -> tuple[str, Any] | None:
+def odd_one(old: Any, given: Given) -> tuple[str, Any]:
     """Return which branch has a value that cannot be added up; its key is empty for ``old``."""
-    if old is ABSENT:
-        return not_a_number(given[0][1], given)
-    tally = isinstance(old, Counter)
-    for key, value in [("", old), *given]:
-        if not (isinstance(value, Counter) if tally else _is_number(value)):
-            return key, value
-    return None
+    kind = Counter if isinstance(given.values[0] if old is ABSENT else old, Counter) else Number
+    if old is not ABSENT and kind is Number and not _is_number(old):
+        return "", old
+    pairs = zip(given.keys, given.values, strict=True)
+    fits = _is_number if kind is Number else lambda value: isinstance(value, Counter)
+    return next((key, value) for key, value in pairs if not fits(value))
 
 
 def _is_number(value: Any) -> bool:
@@ -40,48 +70,49 @@ def _is_number(value: Any) -> bool:
 
 def summed(old: Any, given: Given) -> Work[Any]:
     """Return ``old`` and what each branch added to it; what was not there began at nothing."""
-    if isinstance(given[0][1], Counter):
-        return (yield from _summed_by_key(Counter() if old is ABSENT else old, given))
-    yield len(given)
+    if isinstance(given.values[0], Counter):
+        return (yield from _summed_by_key(Counter() if old is ABSENT else old, given.values))
     total = old = 0 if old is ABSENT else old
-    for _, value in given:
+    for number, value in enumerate(given.values, 1):
         total = total + (value - old)
+        if not number % AT_ONCE:
+            yield AT_ONCE
     return total
 
 
-def _summed_by_key(old: Counter[Any], given: Given) -> Work[Counter[Any]]:
+def _summed_by_key(old: Counter[Any], values: list[Counter[Any]]) -> Work[Counter[Any]]:
     total = Counter(old)
-    for _, value in given:
+    for value in values:
         for key in [*value, *(key for key in old if key not in value)]:
             total[key] += value[key] - old[key]
         yield 1 + len(value)
     return Counter({key: count for key, count in total.items() if count or key in old})
 
 
-def joined(old: list[Any], given: Given) -> Work[list[Any]]:
+def joined(old: list[Any], values: list[list[Any]]) -> Work[list[Any]]:
     """Return what no branch took out of ``old``, then what each put in, every value once."""
     was, gone = _Values(), _Values()
     for item in old:
         was.add(item)
-    for _, value in given:
+    for value in values:
         kept = _Values()
         for number, item in enumerate(value, 1):
             kept.add(item)
-            if not number % ITEMS_AT_ONCE:
-                yield ITEMS_AT_ONCE
+            if not number % AT_ONCE:
+                yield AT_ONCE
         for item in old:
             if item not in kept:
                 gone.add(item)
-        yield len(old)
+        yield 1 + len(old)
     result = _Values()
     for item in old:
         if item not in gone:
             result.add(item)
-    for _, value in given:
+    for value in values:
         for item in value:
             if item not in was:
                 result.add(item)
-        yield len(value)
+        yield 1 + len(value)
     return result.items
 
 
