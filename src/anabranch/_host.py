@@ -46,12 +46,10 @@ def current_host() -> Host:
         HostLoopError: no loop runs in this thread.
     """
     runtime = _runtime.current()
-    var = _hosts.get(id(runtime))
-    if var is None:
-        var = _hosts[id(runtime)] = runtime.lowlevel.RunVar("anabranch_host")
     try:
-        host: Host = var.get()
+        host: Host = _hosts[id(runtime)].get()
     except LookupError:
+        var = _hosts.setdefault(id(runtime), runtime.lowlevel.RunVar("anabranch_host"))
         host = Host(runtime)
         var.set(host)
     return host

@@ -14,11 +14,12 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 
-def exact(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def exact(where: str, *, awaits: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function: it refuses an unknown keyword with an UnknownOptionError of ``where``.
 
     What is given by place and by keyword is refused too, with a ConfigurationError.
     Its signature stays what it is, for people and for type checkers.
+    With ``awaits`` the function returns a coroutine, and the decorated one is an async function.
     """
 
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
@@ -44,9 +45,9 @@ def exact(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         async def checked_async(*args: P.args, **options: P.kwargs) -> Any:
             if options:
                 check(options, len(args))
-            return await fn(*args, **options)  # type: ignore[misc]  # it is known to be async
+            return await fn(*args, **options)  # type: ignore[misc]  # a coroutine, it was said
 
-        return cast(Callable[P, R], checked_async) if inspect.iscoroutinefunction(fn) else checked
+        return cast(Callable[P, R], checked_async) if awaits else checked
 
     return decorate
 

@@ -76,9 +76,9 @@ class Pool:
 
     def usage(self) -> Usage | None:
         """Return the sums of now; None if nothing was charged."""
-        sums = dict(self.sums)
-        if not sums:
+        if not self.sums:
             return None
+        sums = dict(self.sums)
         cost, tokens = sums.pop("cost_usd", 0), sums.pop("tokens", 0)
         custom = {unit: as_number(value) for unit, value in sums.items()}
         return Usage(cost_usd=as_float(cost), tokens=int(tokens), custom=custom)
@@ -222,7 +222,9 @@ def open_pool() -> tuple[Pool, Place | None]:
 
 def close_pool(pool: Pool, before: Place | None) -> None:
     """End the pool of a run; who charges it later is still counted."""
-    pool.close()
+    pool.over = True
+    if pool._trip is not None:  # else its class says so, and this costs a call less
+        pool.close()
     here = charged.get()
     if here is not None and here[0] is pool:  # else a lost coroutine is closed in another context
         charged.set(before)

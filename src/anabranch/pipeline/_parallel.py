@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
-from anabranch._branch import Branch
+from anabranch._branch import THREAD, Branch
 from anabranch._ledger import Ledger
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status
@@ -19,8 +19,8 @@ from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of
-from anabranch.pipeline._result import StepResult, made
-from anabranch.pipeline._returned import charge_all, costs_of
+from anabranch.pipeline._result import NO_COUNTS, StepResult, made
+from anabranch.pipeline._returned import charge_all
 from anabranch.pipeline._rules import Rules
 from anabranch.pipeline._terms import (
     Terms,
@@ -39,7 +39,17 @@ SLICE = 2048  # branches that are made, or folded, before the loop goes round: a
 class ParallelStep(Node[T, dict[str, Any]]):
     """Run branches side by side; made by ``Step.parallel``."""
 
-    __slots__ = ("_by_key", "_merging", "_nests", "_plans", "_terms", "_urgent", "name")
+    __slots__ = (
+        "_by_key",
+        "_merging",
+        "_nests",
+        "_plans",
+        "_ruled",
+        "_terms",
+        "_threads",
+        "_urgent",
+        "name",
+    )
 
     name: str | None
     _by_key: Mapping[str, Plan]
@@ -47,6 +57,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
     _nests: bool
     _plans: tuple[Plan, ...]
     _terms: Terms
+    _ruled: bool
+    _threads: bool
     _urgent: bool
 
     def __init__(
@@ -61,7 +73,9 @@ class ParallelStep(Node[T, dict[str, Any]]):
         object.__setattr__(self, "_plans", plans)
         object.__setattr__(self, "_by_key", {plan.key: plan for plan in plans})
         object.__setattr__(self, "_nests", any(plan.nests for plan in plans))
+        object.__setattr__(self, "_ruled", terms.ruled)
         object.__setattr__(self, "_terms", terms)
+        object.__setattr__(self, "_threads", any(plan.kind == THREAD for plan in plans))
         object.__setattr__(self, "_urgent", any(plan.priority for plan in plans))
 
     def __repr__(self) -> str:
@@ -77,7 +91,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the branches to their end."""
         terms, run, plans, args = self._terms, frame.run, self._plans, (data,)
-        rules = terms.rules(name, frame.path, len(plans))
+        rules = terms.rules(name, frame.path, len(plans)) if self._ruled else None
         scheduler = scheduler_of(terms, frame, name, len(plans), rules)
         now = run.clock()
         try:
@@ -101,7 +115,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         if run.delivery is not None:
             frame.emit(StepStarted(now, frame.path + name, len(branches), terms.limit_now()))
         try:
-            wider = wider_io_lane(terms, run.host, self._plans)
+            wider = wider_io_lane(terms, run.host, plans) if self._threads else None
             if wider is None and terms.breach_event is None:
                 await scheduler.run_all(branches, urgent=self._urgent)
             else:
@@ -239,17 +253,23 @@ class ParallelStep(Node[T, dict[str, Any]]):
         total = len(branches)
         spared = 0 if good == total else sum(map(is_spared, branches))
         success, status, words = verdict_of(self._terms, good, total, spared, why, halted)
-        return made(
-            StepResult,
-            name=name,
-            output=output,
-            success=success,
-            status=status,
-            feedback=words if why else words + ledger.remark,
-            reason=why or halted,
-            error=None if success else group_of(name, results),
-            latency_s=seconds,
-            branches=results,
-            completion_order=tuple(keys),
-            **costs_of(ledger.account),
-        )
+        account = ledger.account
+        fields = {
+            "name": name,
+            "success": success,
+            "status": status,
+            "output": output,
+            "error": None if success else group_of(name, results),
+            "feedback": words if why else words + ledger.remark,
+            "reason": why or halted,
+            "attempts": 1,
+            "attempt_errors": (),
+            "latency_s": seconds,
+            "queued_s": 0.0,
+            "cost_usd": None if account is None else account.cost_usd,
+            "token_counts": None if account is None else account.tokens,
+            "branches": results,
+            "completion_order": tuple(keys),
+            "counts": NO_COUNTS,
+        }
+        return made(StepResult, fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -28,12 +28,12 @@ from anabranch.pipeline._check import check_name
 from anabranch.pipeline._config import ExecutionConfig
 from anabranch.pipeline._guard import walk_guarded
 from anabranch.pipeline._live import LiveRun
-from anabranch.pipeline._node import Frame, In, Node, Out
+from anabranch.pipeline._node import Frame, In, Node, Out, Run
 from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._resources import watched
 from anabranch.pipeline._result import NO_USAGE, PipelineResult, StepResult, made
 from anabranch.pipeline._returned import costs_together
-from anabranch.pipeline._run import BARE, NONE_GIVEN, RunTerms, run_of, stopped_steps
+from anabranch.pipeline._run import BARE, RunTerms, run_of, stopped_steps
 from anabranch.pipeline._step import Part, as_node
 from anabranch.pipeline._typed import PipelineOptions
 
@@ -107,8 +107,8 @@ class Pipeline(Node[In, Out]):
         """The steps by name, in order."""
         return dict(self._nodes)
 
-    @exact("Pipeline.run")
-    async def run(
+    @exact("Pipeline.run", awaits=True)
+    def run(
         self,
         data: In = None,  # type: ignore[assignment]  # a pipeline that makes its own data needs none
         *,
@@ -118,7 +118,7 @@ class Pipeline(Node[In, Out]):
         breach_event: BreachEvent | None = None,
         observer: Observer | None = None,
         timeout: float | None = None,
-    ) -> PipelineResult[Out]:
+    ) -> Coroutine[Any, Any, PipelineResult[Out]]:
         """Run the pipeline in the host's loop.
 
         Args:
@@ -139,10 +139,10 @@ class Pipeline(Node[In, Out]):
         """
         given = (context, budget, limiter, breach_event, observer, timeout)
         terms = BARE
-        if given != NONE_GIVEN or self._needs_context:
+        if self._needs_context or any(value is not None for value in given):
             terms = RunTerms(*given)
             terms.check("Pipeline.run", self._needs_context)
-        return await self._run(data, terms)
+        return self._run(data, terms)
 
     @exact("Pipeline.open")
     def open(
@@ -231,20 +231,23 @@ class Pipeline(Node[In, Out]):
         live: LiveRun[Out] | None = None,
     ) -> PipelineResult[Out]:
         host = current_host()
-        if terms is not BARE:
+        clock, bare = host.clock, terms is BARE and live is None
+        if not bare:
             terms.check_homes()
-        started_at, reason = host.clock(), ""
+        started_at, reason = clock(), ""
         lane, io_limit = io_lane(host), self._config.io_limit
         history: list[StepResult[Any]] = []
         pool, before = open_pool()
         lane.enter(io_limit)
-        run = run_of(terms, host, pool, live, started_at)
+        run = Run(host, clock, None, None, pool)
+        if not bare:
+            run = run_of(terms, host, pool, live, started_at)
         try:
             limiters = self._own_limiters(host) if terms.limiter is None else (terms.limiter,)
             frame = Frame(run, terms.context, "", limiters, (pool, None, None))
-            if run.guard is not None:
+            if not bare and run.guard is not None:
                 frame.last, frame.rules = live is not None, (run.guard,)
-            if terms.may_end_early:
+            if not bare and terms.may_end_early:
                 walk = partial(self._walk, data, frame, history)
                 if await walk_guarded(walk, run, terms.breach_event):
                     reason = run.why_cancelled()
@@ -296,17 +299,17 @@ class Pipeline(Node[In, Out]):
         if log.isEnabledFor(logging.DEBUG):
             how = "succeeded" if success else "failed"
             log.debug("%r %s in %.3g s %s", self, how, duration, reason)
-        return made(
-            PipelineResult,
-            name=self.name or "pipeline",
-            success=success,
-            output=history[-1].output if success else None,
-            step_history=tuple(history),
-            context=context,
-            duration=duration,
-            reason=reason,
-            usage=usage or NO_USAGE,
-        )
+        fields = {
+            "name": self.name or "pipeline",
+            "success": success,
+            "output": history[-1].output if success else None,
+            "step_history": tuple(history),
+            "context": context,
+            "duration": duration,
+            "reason": reason,
+            "usage": usage or NO_USAGE,
+        }
+        return made(PipelineResult, fields)
 
     def _own_limiters(self, host: Host) -> tuple[Limiter, ...]:
         limit = self._config.max_parallel_steps

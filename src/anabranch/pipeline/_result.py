@@ -205,17 +205,16 @@ class PipelineResult(Generic[Out]):
         return _table([(step.name, step) for step in self.step_history], 0)
 
 
-def made(cls: type[R], **fields: Any) -> R:
-    """Make a result of fields that need no checks: a third of what ``__init__`` costs a step."""
+def made(cls: type[R], fields: dict[str, Any]) -> R:
+    """Make a result of all its ``fields``, unchecked: half of what ``__init__`` costs a step."""
+    assert len(fields) == _FIELDS[cls], f"these are not the fields of {cls}: {list(fields)}"
     result = object.__new__(cls)
-    result.__dict__.update(_DEFAULTS[cls], **fields)
+    object.__setattr__(result, "__dict__", fields)
     return result
 
 
-_DEFAULTS: dict[type, dict[str, Any]] = {
-    cls: {f.name: f.default for f in attrs.fields(cls) if f.default is not attrs.NOTHING}
-    for cls in (StepResult, PipelineResult)
-}
+_FIELDS: dict[type, int] = {cls: len(attrs.fields(cls)) for cls in (StepResult, PipelineResult)}
+NO_COUNTS = _NONE
 
 
 def _stand_in(result: StepResult[Any]) -> Exception:

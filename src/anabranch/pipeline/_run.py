@@ -68,7 +68,6 @@ class RunTerms:
             check_event_home(self.breach_event)
 
 
-NONE_GIVEN = (None,) * len(attrs.fields(RunTerms))
 BARE = RunTerms()
 
 

@@ -48,6 +48,11 @@ class Terms:
     cancel_grace: float | None = 5.0
     reduce: Reduce | None = None
 
+    @property
+    def ruled(self) -> bool:
+        """Whether there is anything to apply while it runs."""
+        return self.halt is not None or bool(self.cancel_when)
+
     def limit_now(self) -> float | None:
         """Return the step's limit as a number; None for none."""
         if isinstance(self.limit, Limiter):
@@ -193,6 +198,8 @@ def verdict_of(
         halted: why its Halt ended it early, or single branches were cancelled for their memory.
     """
     words = f"{good} of {total} branches succeeded"
+    if good == total and not (why or halted):
+        return True, Status.SUCCEEDED, words
     if why and why != halted:
         own = why.startswith("deadline") and why.endswith("(timeout=)")  # not the pipeline's
         return False, Status.TIMED_OUT if own else Status.CANCELLED, f"{words}; {why}"
