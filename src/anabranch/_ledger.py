@@ -17,7 +17,7 @@ from anabranch._branch import Branch
 from anabranch._host import Host
 from anabranch._knot import Block
 from anabranch._observers import Delivery
-from anabranch._pool import Account, Payer
+from anabranch._pool import NOWHERE, Account, Outside
 from anabranch._queue import Queue
 from anabranch._token import Held
 from anabranch._work import Status
@@ -54,9 +54,8 @@ class Ledger:
     grow: Callable[[int], None]
     reader_is_behind: Callable[[], bool] | None = None
     behind: list[Any]  # an Event of each hand that waits until outcomes are read
-    why_outside: Callable[[], str] = staticmethod(lambda: "outer")  # for cancels from there
+    outside: Outside = NOWHERE  # what pays for it, and says why it is cancelled from there
     on_end: Callable[[Branch], None] | None = None
-    payer: Payer | None = None  # who is charged for it, if it is a pipeline's
     account: Account | None = None  # what it was charged; made with the first charge
     dispatching: Any = None  # the dispatcher's scope, while it lives
     nursery: Any = None  # the scheduler's; None where there is nobody but the calling task
@@ -130,6 +129,13 @@ class Ledger:
             self.behind.pop().set()
             woken += 1
         return woken > 0
+
+    def close(self) -> None:
+        """Start no hand any more; and let go of what leads back here.
+
+        A ring for each step would keep the garbage collector busy.
+        """
+        self.grow, self.make_grace = _grow_no_more, None
 
     def arm(self) -> None:
         """Tell the loop of the deadline: something waits for longer than a checkpoint."""
@@ -220,7 +226,7 @@ class Ledger:
             return self.stopped
         if self.clock() >= self.deadline:
             return f"deadline: {self.timeout:g} s (timeout=)"
-        return self.why_outside()
+        return self.outside.why_cancelled()
 
     def why_below(self, key: str) -> str:
         """Say what cancels whatever is nested in the branch ``key``, as far as it can be known."""
@@ -260,3 +266,7 @@ class Ledger:
             if new != old:
                 self.totals[index] = new
                 self.emit(LimitChanged(self.clock(), self.step, old, new, reason))
+
+
+def _grow_no_more(count: int) -> None:
+    """Start no hand: the scheduler has closed."""

@@ -27,7 +27,7 @@ from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact
 from anabranch._outcomes import Outcomes
-from anabranch._pool import Payer
+from anabranch._pool import Outside
 from anabranch._runtime import loop_runs_here
 from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
@@ -75,7 +75,6 @@ class Scheduler:
     _loan: Loan  # where a branch opened it
     _intake: Intake | None = None  # a step that has its branches needs none
     _state = "new"
-    payer: Payer | None = None  # who is charged for what its branches spend
 
     def __init__(
         self,
@@ -90,13 +89,13 @@ class Scheduler:
         live: Live | None = None,
         keeps: bool = True,
         host: Host | None = None,
-        why_outside: Callable[[], str] | None = None,
+        outside: Outside | None = None,
         rules: Sequence[Applied] = (),
         grace: float | None = 5.0,
     ) -> None:
         self._rules = rules
         self._grace = grace  # how long a branch may work on after a cancellation, unmentioned
-        self._why_outside = why_outside  # what to say of a cancellation from outside
+        self._outside = outside  # the step around it, or the run
         self._host = host  # of the running loop, if the caller knows it
         self._live = live
         self._keeps = keeps  # whether ended branches are kept, or only counted
@@ -133,10 +132,8 @@ class Scheduler:
         )
         if held is not None:
             ledger.block = open_block(held)
-        if self.payer is not None:
-            ledger.payer = self.payer
-        if self._why_outside is not None:
-            ledger.why_outside = self._why_outside
+        if self._outside is not None:
+            ledger.outside = self._outside
         ledger.shared = len(private) < len(limiters)
         if self._reads or self._live is not None or self._rules:
             ledger.on_end = self._ended
@@ -394,9 +391,4 @@ class Scheduler:
             self.outcomes.wake()
         if self._own_delivery and self._delivery is not None:
             self._delivery.close()
-        # They lead back here: a ring for each step would keep the garbage collector busy.
-        ledger.grow, ledger.make_grace = _none_after_the_end, None
-
-
-def _none_after_the_end(count: int) -> None:
-    """Start no hand: the scheduler has closed."""
+        ledger.close()
