@@ -61,11 +61,12 @@ class Hand(Lease):
         if held.limiters or held.parent is not None:
             self._origin = ledger.context.copy()
             self._origin.run(holding.set, held)
-        if ledger.payer is not None:
+        payer = ledger.outside.payer
+        if payer is not None:
             if self._origin is ledger.context and not guest:
                 self._origin = ledger.context.copy()
             held.hand = self
-            self._origin.run(charged.set, (ledger.payer[0], held))
+            self._origin.run(charged.set, (payer[0], held))
 
     async def run(self) -> None:
         """Work until there is nothing left to do, then give the tokens back."""

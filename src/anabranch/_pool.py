@@ -121,13 +121,34 @@ class Charged(Protocol):
 Place: TypeAlias = tuple[Pool, Held | None]
 # Who is charged for a step: a run, and in it the branch that the step is nested in, and its ledger.
 Payer: TypeAlias = tuple[Pool, Charged | None, Any]
+
+
+class Outside(Protocol):
+    """Be around a step: a frame of a pipeline, which has somebody to pay."""
+
+    @property
+    def payer(self) -> Payer | None: ...
+    def why_cancelled(self) -> str: ...
+
+
+class Nowhere:
+    """Be around a scheduler that is opened by hand."""
+
+    payer = None
+
+    def why_cancelled(self) -> str:
+        """Say all that is known of a cancellation from there."""
+        return "outer"
+
+
+NOWHERE = Nowhere()
 charged: ContextVar[Place | None] = ContextVar("anabranch_charged", default=None)
 
 
 def account_of(branch: Charged | None, ledger: Any) -> Sums:
     """Return the account of a branch, or of its step while it runs none; under the lock."""
     if ledger.account is None:
-        pool, outer, its_ledger = ledger.payer
+        pool, outer, its_ledger = ledger.outside.payer
         ledger.account = Account(pool if outer is None else account_of(outer, its_ledger))
     if branch is None:
         account: Account = ledger.account

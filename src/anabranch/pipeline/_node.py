@@ -169,8 +169,6 @@ async def run_nested(
     inside = attrs.evolve(
         frame, path=path, context=context, payer=payer_here(frame.run.pool), last=False, merge=None
     )
-    if frame.run.pool.reason:  # it was begun after the breach
-        await frame.run.host.runtime.lowlevel.checkpoint_if_cancelled()
     result = await node.run_in(data, inside, node.name or key)
     if not result.success:
         raise NestedStepError(result)

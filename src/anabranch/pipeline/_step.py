@@ -313,10 +313,7 @@ class Step(Node[In, Out]):
             if branch.kind == ASYNC and branch.timeout is None:
                 await run_here(branch, frame)
             else:
-                scheduler = Scheduler(
-                    [], reads=False, leases=False, host=run.host, why_outside=frame.why_cancelled
-                )
-                scheduler.payer = frame.payer
+                scheduler = Scheduler([], reads=False, leases=False, host=run.host, outside=frame)
                 await scheduler.run_all([branch])
                 charge_ended(branch, scheduler.ledger)
         except BaseException as error:

@@ -157,7 +157,7 @@ def scheduler_of(
         more["rules"] = above
     if above:
         leases = leases or any(each.cancels for each in above)
-    scheduler = Scheduler(
+    return Scheduler(
         [*own, *frame.limiters, *frame.gates],
         delivery=frame.run.delivery,
         step=frame.path + name,
@@ -166,12 +166,10 @@ def scheduler_of(
         leases=leases and terms.cancels_singly,
         live=live,
         host=frame.run.host,
-        why_outside=frame.why_cancelled,
+        outside=frame,
         grace=terms.cancel_grace,
         **more,
     )
-    scheduler.payer = frame.payer
-    return scheduler
 
 
 def wider_io_lane(
