@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import gc
 import threading
 import tracemalloc
+import weakref
 from functools import partial
 from typing import Any
 
@@ -592,6 +594,25 @@ async def test_a_step_that_merges_keeps_changes_and_not_contexts() -> None:
     assert seen == [1]
 
 
+@pytest.mark.parametrize("strategy", [OVERWRITE, lambda context, branches: branches["b"]])
+async def test_a_result_that_lives_long_keeps_no_changes(strategy: Any) -> None:
+    class Value:
+        pass
+
+    values = []
+
+    async def branch(data: Any, *, context: Any) -> None:
+        value = context["x"] = Value()
+        values.append(weakref.ref(value))
+
+    context = {"x": None}
+    result = await run(Step.parallel({"a": branch, "b": branch}, merge_strategy=strategy), context)
+    assert result.success
+    gc.collect()
+    assert [value() is not None for value in values] == [False, True]
+    assert result.branches["a"].success
+
+
 async def test_without_merging_nothing_is_kept() -> None:
     kept = []
 
@@ -602,8 +623,6 @@ async def test_without_merging_nothing_is_kept() -> None:
         context["x"] = Part()
 
     async def look(data: Any, *, context: Any) -> None:
-        import gc
-
         await anyio.sleep(1)
         kept.append(sum(isinstance(each, Part) for each in gc.get_objects()))
 

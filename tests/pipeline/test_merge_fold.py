@@ -290,6 +290,21 @@ def test_fields_that_shared_a_dict_share_what_it_becomes() -> None:
     assert shared == {}
 
 
+def test_a_dict_that_holds_itself_still_does() -> None:
+    inner: dict[str, Any] = {}
+    inner["self"] = inner
+    base = {"x": inner}
+    changes = []
+    for key in "ab":
+        copy = Original(base).copy()
+        copy.context["x"][key] = 1
+        changes.append((key, copy.changes()))
+    terms = MergeTerms(strategy=UPDATE, config=MergeConfig(deep_merge_dicts=True))
+    found = run(merged(base, changes, terms))[0]["x"]
+    assert found["self"] is found
+    assert {key for key in found if key != "self"} == {"a", "b"}
+
+
 # Work ----------------------------------------------------------------------------------------
 
 

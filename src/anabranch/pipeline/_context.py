@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from anabranch.errors import ConfigurationError
-from anabranch.pipeline._fields import ABSENT, attributes_of, held, names_of, put, shallow
+from anabranch.pipeline._fields import ABSENT, attributes_of, names_of, put, shallow
 
 IMMUTABLE = frozenset((
     type(None), bool, int, float, complex, str, bytes, range, slice, type, type(Ellipsis),
@@ -109,19 +109,23 @@ def _copy_tuple(value: tuple[Any, ...], memo: Memo) -> tuple[Any, ...]:
 
 
 def _copy_fields(
-    value: Any, names: Iterable[str], memo: Memo, only: Collection[str] | None = None
+    value: Any, names: list[str], memo: Memo, only: Collection[str] | None = None
 ) -> Any:
     new = shallow(value)
     memo[id(value)] = new
     for name in names:
-        item = held(value, name)
         if only is not None and name not in only:
             put(new, name, ABSENT)
-        elif item is not ABSENT:  # a slot may never have been set
-            put(new, name, _copy(item, memo))
+            continue
+        item = getattr(value, name, ABSENT)  # a slot may never have been set
+        copied = item if type(item) in IMMUTABLE else _copy(item, memo)
+        if copied is not item:
+            put(new, name, copied)
+    known = set(names)
     for attributes in attributes_of(new):
-        for name in attributes.keys() - set(names):
-            attributes[name] = _copy(attributes[name], memo)
+        if not attributes.keys() <= known:
+            for name in attributes.keys() - known:
+                attributes[name] = _copy(attributes[name], memo)
     return new
 
 
@@ -136,7 +140,7 @@ def _copy_some(context: Any, only: Collection[str], memo: Memo) -> Any:
             else:
                 del new[key]
         return new
-    return _copy_fields(context, names_of(context) or (), memo, only)
+    return _copy_fields(context, names_of(context) or [], memo, only)
 
 
 _COPIERS: dict[type, Callable[[Any, Memo], Any]] = {

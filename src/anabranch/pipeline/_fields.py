@@ -76,7 +76,8 @@ def held(value: Any, name: Any) -> Any:
 
 def put(value: Any, name: str, item: Any) -> None:
     """Set a field of an object, a frozen one too; ABSENT takes it away."""
-    if is_model(type(value)) and name not in type(value).model_fields:
+    kind = type(value)
+    if is_model(kind) and name not in kind.model_fields:
         extra = value.__pydantic_extra__
         if item is ABSENT:
             extra.pop(name, None)
@@ -90,8 +91,10 @@ def put(value: Any, name: str, item: Any) -> None:
 
 def attributes_of(value: Any) -> list[dict[str, Any]]:
     """List where an object with fields keeps its attributes: fields, and what is none."""
-    private = value.__pydantic_private__ if is_model(type(value)) else None
-    return [state for state in (getattr(value, "__dict__", None), private) if state]
+    state = getattr(value, "__dict__", None)
+    if is_model(type(value)) and value.__pydantic_private__:
+        return [state, value.__pydantic_private__]
+    return [state] if state else []
 
 
 def shallow(value: Any) -> Any:

@@ -110,18 +110,10 @@ class _Folding:
         every = config.accumulate_counters and not config.counter_fields
         if every and old is not ABSENT and can_be_summed(old, given):
             return (yield from summed(old, given))
-        for kind, wanted, together in (
-            (list, config.deduplicate_lists, self._join),
-            (dict, config.deep_merge_dicts, self._merge_dict),
-        ):
-            if wanted and (old is ABSENT or isinstance(old, kind)) and given.are(kind):
-                made = self._made.setdefault((id(old), id(given.values[0])), [])
-                for other, result in made:
-                    if other.holds_the_same(given):
-                        return result
-                result = yield from together(old, given, path)
-                made.append((given, result))
-                return result
+        if config.deduplicate_lists and _all_are(list, old, given):
+            return (yield from self._join(old, given))
+        if config.deep_merge_dicts and _all_are(dict, old, given):
+            return (yield from self._merge_dict(old, given, path))
         if self.strategy is MergeStrategy.OVERWRITE:
             return given.values[-1]
         if self.strategy is not MergeStrategy.KEEP_FIRST:
@@ -139,10 +131,28 @@ class _Folding:
             )
         return given.values[0] if len(given.values) == 1 else (yield from summed(old, given))
 
-    def _join(self, old: Any, given: Given, path: str) -> Work[list[Any]]:
-        return (yield from joined([] if old is ABSENT else old, given.values))
+    def _known(self, old: Any, given: Given, new: Any) -> Any:
+        """Return what was made of the same before; else ``new``, which is known from now on."""
+        made = self._made.setdefault((id(old), id(given.values[0])), [])
+        for other, result in made:
+            if other.holds_the_same(given):
+                return result
+        made.append((given, new))
+        return new
+
+    def _join(self, old: Any, given: Given) -> Work[list[Any]]:
+        empty: list[Any] = []
+        result: list[Any] = self._known(old, given, empty)
+        if result is empty:
+            result += yield from joined([] if old is ABSENT else old, given.values)
+        return result
 
     def _merge_dict(self, old: Any, given: Given, path: str) -> Work[dict[Any, Any]]:
+        # It is known before it is filled, for it may hold itself.
+        new: dict[Any, Any] = copy.copy(given.values[0] if old is ABSENT else old)
+        result: dict[Any, Any] = self._known(old, given, new)
+        if result is not new:
+            return result
         before: dict[Any, Any] = {} if old is ABSENT else old
         parts: dict[Any, Given] = {}
         for key, value in zip(given.keys, given.values, strict=True):
@@ -153,7 +163,6 @@ class _Folding:
             for name in [name for name in before if name not in value]:
                 _add(parts, name, key, ABSENT)
             yield 1 + len(value)
-        result: dict[Any, Any] = copy.copy(given.values[0] if old is ABSENT else old)
         changes = yield from self.fold_each(before, parts, f"{path}.")
         for name, item in changes.items():
             if item is ABSENT:
@@ -190,6 +199,10 @@ def short(value: Any) -> str:
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = SHOWN
+
+
+def _all_are(kind: type, old: Any, given: Given) -> bool:
+    return (old is ABSENT or isinstance(old, kind)) and given.are(kind)
 
 
 def _add(given: dict[Any, Given], name: Any, key: str, value: Any) -> None:

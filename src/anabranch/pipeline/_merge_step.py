@@ -90,6 +90,12 @@ class Merge:
             self._kept[key] = kept
         return value
 
+    def let_go(self) -> None:
+        """Forget what branches changed: the step has ended, and its result may live long."""
+        self._kept.clear()
+        self.keeps = NOTHING  # of a thread that was abandoned too
+        self._original = Original(self._original.context, self.terms.only)
+
     async def changes(self, keys: Iterable[str], checkpoint: Callable[[], Any]) -> Changes:
         """Return what is to change in the context.
 

@@ -136,9 +136,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
             result = await self._result_in_slices(frame, *how)
         else:
             result = self._result(*how)
-        if result.success and (inside.merge is not None or terms.reduce is not None):
-            keys = self._merged_keys(branches, ledger)
-            result = await conclude(result, frame, ledger, terms.reduce, inside.merge, keys)
+        if inside.merge is not None or terms.reduce is not None:
+            result = await self._concluded(result, frame, inside.merge, branches, ledger)
         if run.delivery is not None:
             frame.emit(StepFinished(run.clock(), frame.path + name, str(result.status)))
         return result
@@ -227,6 +226,24 @@ class ParallelStep(Node[T, dict[str, Any]]):
             return []
         path = len(branches[0].key) - len(self._plans[0].key)
         return [branch.key[path:] if path else branch.key for branch in ended]
+
+    async def _concluded(
+        self,
+        result: StepResult[Any],
+        frame: Frame,
+        merge: Merge | None,
+        branches: list[Branch],
+        ledger: Ledger,
+    ) -> StepResult[Any]:
+        """Merge and reduce, if the branches went well."""
+        try:
+            if result.success:
+                keys = self._merged_keys(branches, ledger)
+                result = await conclude(result, frame, ledger, self._terms.reduce, merge, keys)
+        finally:
+            if merge is not None:
+                merge.let_go()
+        return result
 
     def _merged_keys(self, branches: list[Branch], ledger: Ledger) -> Iterator[str]:
         """Yield the keys of branches that merge, in the order in which they do."""
