@@ -254,9 +254,14 @@ class Ledger:
         Costly, so hands ask at most once a slice.
         """
         for limiter in self.limiters:
-            ours = self.parked is not None and self.parked.waits_for is limiter
-            if limiter.statistics().tasks_waiting > ours:
+            found = limiter.statistics()
+            if found.tasks_waiting > 1:
                 return True
+            if found.tasks_waiting:
+                parked = self.parked  # it waits no more once it has been given its token
+                ours = parked is not None and parked.waits_for is limiter
+                if not ours or parked in found.borrowers:
+                    return True
         return False
 
     def note_limits(self, reason: str = "set from outside") -> None:
