@@ -149,21 +149,34 @@ def event(request: pytest.FixtureRequest, anyio_backend_name: str) -> Any:
     return anyio.Event() if request.param == "anyio" else kinds[anyio_backend_name]()
 
 
+async def set_late(event: Any) -> None:
+    await anyio.sleep(0.05)
+    event.set()
+
+
 async def test_a_breach_after_50_ms_ends_a_step_of_30_s(watch: Watch, event: Any) -> None:
     step = Step.parallel(branches=wide(4, seconds=60), max_concurrency=3, timeout=30)
     async with anyio.create_task_group() as group:
-
-        async def breach() -> None:
-            await anyio.sleep(0.05)
-            event.set()
-
-        group.start_soon(breach)
+        group.start_soon(set_late, event)
         with pytest.raises(UsageLimitExceededError) as caught:
             await Pipeline([step]).run(watch, breach_event=event)
     partial: PipelineResult[Any] = caught.value.result
     assert partial.duration == pytest.approx(0.05)
     branches = partial.step_history[0].branches.values()
     assert [branch.reason for branch in branches] == [WAS_SET] * 4
+    assert watch.running == 0
+
+
+async def test_a_step_may_watch_an_event_of_its_own(watch: Watch, event: Any) -> None:
+    config = ConcurrencyConfig(3, individual_cancellation=True, breach_watcher=True)
+    branches = wide(4, seconds=60)
+    step = Step.parallel(branches, concurrency=config, timeout=30, breach_event=event)
+    async with anyio.create_task_group() as group:
+        group.start_soon(set_late, event)
+        result = await run(step, watch)
+    assert not result.success
+    assert result.latency_s == pytest.approx(0.05)
+    assert [branch.reason for branch in result.branches.values()] == [WAS_SET] * 4
     assert watch.running == 0
 
 
