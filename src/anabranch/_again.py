@@ -13,7 +13,7 @@ from anabranch._alarm import alarm_of
 from anabranch._branch import ASYNC, TRIED, Branch
 from anabranch._ledger import Ledger
 from anabranch._retry import Retry, allowance, asked, draw, wait_after
-from anabranch._tries import Tries
+from anabranch._tries import Tries, chain
 from anabranch._work import Status
 from anabranch.errors import BranchTimedOutError
 from anabranch.events import AttemptFailed
@@ -37,8 +37,8 @@ def begin(ledger: Ledger, branch: Branch, now: float) -> bool:
     if tries.began_at is None:
         tries.began_at = now
     error = branch.error
-    if isinstance(error, Exception) and not any(error is each for each in tries.earlier):
-        tries.earlier.append(error)
+    if isinstance(error, Exception):
+        tries.keep(error)
     branch.error = None
     if tries.context is not None:
         branch.context = tries.context.copy()
@@ -76,8 +76,8 @@ def _tries_again(
     try:
         answer = asked(retry, error)
     except Exception as raised:  # the user's on=: it ends the branch, and is told with its error
-        tries.earlier.append(error)
-        tries.cause = tries.cause or error
+        tries.keep(error)
+        chain(raised, error)
         branch.error = raised
         return False
     if answer is False:
@@ -148,11 +148,8 @@ def _take_over(branch: Branch, tries: Tries) -> None:
     assert isinstance(branch.error, Exception), "it failed, or ran out of time"
     call: Branch = tries.fallback(branch.error)
     given_up = "; its thread runs on" if branch.status is Status.ABANDONED else ""
-    tries.after, branch.reason = branch.reason + given_up, ""
-    tries.cause = branch.error
-    tries.fell_back = True
-    tries.turn, tries.began_at, tries.refused = 0, None, ""
-    tries.retry = tries.fallback = None
+    tries.fall_back(branch.error, branch.reason + given_up)
+    branch.reason = ""
     if call.tries is not None:
         tries.retry, tries.fallback = call.tries.retry, call.tries.fallback
     branch.status = None

@@ -53,16 +53,32 @@ class Tries:
         self.earlier: list[Exception] = []  # what calls before the last one raised
         self.refused = ""  # why there is no further attempt, if something forbade it
         self.fell_back = False
-        self.after = ""  # what struck the branch's own call before the fallback, if something did
+        self.after = ""  # why the fallback took over
         self.cause: Exception | None = None  # of the fallback
+
+    def keep(self, error: Exception) -> None:
+        """Keep what a call raised that was not the last one."""
+        if not any(error is each for each in self.earlier):
+            self.earlier.append(error)
+
+    def fall_back(self, error: Exception, reason: str) -> None:
+        """Count what follows as the fallback's; ``reason`` says what struck, but for the error."""
+        self.after = reason or words_of(error)
+        if self.refused:
+            self.after += f"; no further attempt: {self.refused}"
+        if self.cause is not None:
+            chain(error, self.cause)
+        self.cause = error
+        self.fell_back = True
+        self.turn, self.began_at, self.refused = 0, None, ""
+        self.retry = self.fallback = None
 
     def conclude(self, error: BaseException | None) -> None:
         """Tell on the last error what came before it; each error is said once."""
         if not isinstance(error, Exception):
             return
-        cause = self.cause
-        if cause is not None and not _leads_to(error, cause) and not _leads_to(cause, error):
-            error.__cause__ = cause
+        if self.cause is not None:
+            chain(error, self.cause)
         notes = [
             f"attempt {number} raised {words_of(each)}"
             for number, each in enumerate(self.earlier[:SHOWN], 1)
@@ -86,12 +102,11 @@ class Tries:
     def words(self, status: Status, error: BaseException | None, reason: str) -> str:
         """Say in a sentence how the branch ended."""
         if self.fell_back:
-            before = self.after if self.after or self.cause is None else words_of(self.cause)
             if status is Status.SUCCEEDED:
-                return f"its fallback succeeded, after {before}"
+                return f"its fallback succeeded, after {self.after}"
             if status is Status.FAILED and error is not None:
-                return f"its fallback {_failed(error)}, after {before}"
-            return f"{status}: {reason}, in its fallback after {before}"
+                return f"its fallback {_failed(error)}, after {self.after}"
+            return f"{status}: {reason}, in its fallback after {self.after}"
         total = "" if self.retry is None else f" of {self.retry.attempts}"
         times = f" at attempt {self.attempts}{total}" if self.attempts > 1 else ""
         if status is Status.SUCCEEDED:
@@ -114,6 +129,16 @@ def words_of(error: BaseException) -> str:
     except Exception:  # its own, and no reason to lose the result
         words = "its message cannot be written"
     return f"{type(error).__name__}: {words:.200}"
+
+
+def chain(error: Exception, cause: Exception) -> None:
+    """Have ``error`` lead to ``cause``, unless one of them leads to the other already."""
+    if _leads_to(error, cause) or _leads_to(cause, error):
+        return
+    try:
+        error.__cause__ = cause
+    except Exception:  # one that is frozen goes without
+        pass
 
 
 def _leads_to(error: BaseException | None, cause: BaseException) -> bool:

@@ -246,6 +246,29 @@ async def test_the_error_itself_raised_again_is_told_once() -> None:
         assert result.error.__cause__ is None
 
 
+async def test_the_fallback_of_a_fallback_leads_to_all_that_failed_before() -> None:
+    async def third(data: Any) -> None:
+        raise RuntimeError("third")
+
+    step = Step("a", fails, fallback=Step("b", fails_too, fallback=third))
+    for result in await both(step):
+        told = [result.error, result.error.__cause__, result.error.__cause__.__cause__]
+        assert [type(error) for error in told] == [RuntimeError, KeyError, ValueError]
+        assert result.attempt_errors == (told[2], told[1])
+        assert result.feedback == (
+            'its fallback raised RuntimeError: third, after KeyError: "fallback\'s"'
+        )
+
+
+async def test_what_forbade_a_further_attempt_is_told_with_the_fallback() -> None:
+    step = Step("a", fails, retry=TEN, timeout=5, fallback=doubles)
+    for result in await both(step):
+        assert result.feedback == (
+            "its fallback succeeded, after ValueError: own of 1; no further attempt: it would "
+            "begin 10 s later, past the deadline: 5 s (timeout= of the branch)"
+        )
+
+
 async def test_a_cause_that_it_gave_itself_is_kept() -> None:
     async def from_it(data: Any, error: Exception) -> None:
         raise RuntimeError("told") from error
