@@ -58,16 +58,17 @@ async def take(
             count = len(pairs)
             first = pairs[turn % count]
             held.waits_for = first[1]
-            if await _stand_in_line(*first, runtime):
-                pairs = wanted(limiters, held)
-                if first not in pairs:  # somebody else's business by now
-                    first[1].release_on_behalf_of(first[0])
-                    continue
-                pairs.remove(first)
-                if take_wanted(pairs, runtime):
-                    first[0].arrived(first[1])
-                    return
+            if not await _stand_in_line(*first, runtime):
+                continue
+            pairs = wanted(limiters, held)
+            if first not in pairs:  # somebody else's business by now
                 first[1].release_on_behalf_of(first[0])
+                continue
+            pairs.remove(first)
+            if take_wanted(pairs, runtime):
+                first[0].arrived(first[1])
+                return
+            first[1].release_on_behalf_of(first[0])
             turn += 1
             if not turn % count:
                 await runtime.sleep(pause)

@@ -281,6 +281,16 @@ async def test_rules_of_a_step_work_inside_a_branch_and_under_a_limit_of_one(all
     assert result.branches["b"].branches["y"].attempts == 0
 
 
+async def test_a_nested_step_whose_branches_were_all_stopped_is_no_failure() -> None:
+    inner = Step.parallel({"x": sleeper(90), "y": sleeper(100)}, timeout=None)
+    branches = {"inner": inner, "b": sleeper(2), "quick": sleeper(1)}
+    rules = [CancelWhen("quick", "done", cancel="inner/*")]
+    result = await run(Step.parallel(branches, cancel_when=rules, halt=Halt()))
+    assert result.branches["inner"].status is Status.CANCELLED
+    assert result.success, "it was wished for"
+    assert result.output["b"] == 2, "and is no failure for a Halt either"
+
+
 # Deadlines -----------------------------------------------------------------------------------
 
 

@@ -15,11 +15,11 @@ from anabranch._observers import Delivery
 from anabranch._pool import Payer, Pool, payer_here
 from anabranch._scheduler import Scheduler
 from anabranch.abc import Limiter
-from anabranch.errors import StepFailedError
 from anabranch.events import Event, StepFinished
 from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._guard import Guard
 from anabranch.pipeline._merge_step import Merge
+from anabranch.pipeline._nested import NestedStepError
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._typed import TakesContext
 
@@ -177,11 +177,3 @@ async def run_nested(
     elif shares_context:
         frame.context = inside.context
     return result
-
-
-class NestedStepError(StepFailedError):
-    """Carry the result of a nested step that failed up to the branch that it was."""
-
-    def __init__(self, result: StepResult[Any]) -> None:
-        super().__init__(f"step {result.name!r}: {result.feedback}")
-        self.result = result

@@ -13,8 +13,9 @@ from anabranch._retry import Retry
 from anabranch._tries import Tries, words_of
 from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
-from anabranch.pipeline._node import Frame, NestedStepError, Node, run_nested
-from anabranch.pipeline._result import SHOWN, StepResult
+from anabranch.pipeline._nested import NestedStepError
+from anabranch.pipeline._node import Frame, Node, run_nested
+from anabranch.pipeline._result import NO_COUNTS, SHOWN, StepResult, made
 
 TITLE = 200  # characters of a name in a note
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
@@ -176,7 +177,9 @@ class Branches(Mapping[str, StepResult[Any]]):
         found = self._built[key]
         if isinstance(found, Branch):
             plan = self._plans if isinstance(self._plans, Plan) else self._plans[key]
-            what = f"{self._word} {title(key)} of step {title(self._step)}"
+            what = ""
+            if found.error is not None or found.fn is run_nested:
+                what = f"{self._word} {title(key)} of step {title(self._step)}"
             found = self._built[key] = result_of(plan, key, found, what)
         return found
 
@@ -198,6 +201,7 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
     inner = _inner(branch) if branch.fn is run_nested else None
     status = branch.status
     assert status is not None, "a branch that has not ended has no result"
+    account = branch.account
     shared: dict[str, Any] = {
         "name": key,
         "success": status is Status.SUCCEEDED,
@@ -207,9 +211,9 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         "queued_s": branch.queued_s,
         "attempts": branch.attempts,
         "attempt_errors": branch.attempt_errors,
+        "cost_usd": None if account is None else account.cost_usd,
+        "token_counts": None if account is None else account.tokens,
     }
-    if branch.account is not None:
-        shared |= {"cost_usd": branch.account.cost_usd, "token_counts": branch.account.tokens}
     if inner is not None:
         if status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
             shared |= {"status": inner.status, "reason": inner.reason}
@@ -219,12 +223,15 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
             branch.tries.conclude(inner.error)
             shared["feedback"] = feedback_of(branch)
         return attrs.evolve(inner, error=noted(inner.error, what), **shared)
-    return StepResult(
-        output=branch.value if status is Status.SUCCEEDED else None,
-        error=noted(branch.error, what),
-        feedback=feedback_of(branch),
-        **shared,
-    )
+    shared |= {
+        "output": branch.value if status is Status.SUCCEEDED else None,
+        "error": noted(branch.error, what),
+        "feedback": feedback_of(branch),
+        "branches": NO_COUNTS,
+        "completion_order": (),
+        "counts": NO_COUNTS,
+    }
+    return made(StepResult, shared)
 
 
 def output_of(branch: Branch) -> Any:

@@ -19,6 +19,7 @@ from anabranch._options import exact_fields
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
+from anabranch.pipeline._nested import was_stopped_inside
 
 _WORDS = {  # of what counts: one, several
     "failure": ("failure", "failures"),
@@ -284,12 +285,13 @@ class Rules:
 
     def ended(self, scheduler: Scheduler, branch: Branch) -> None:
         """Hear that a branch has ended, and do what the rules say."""
-        if self._halt is not None and scheduler is self._step and self._halt.counts(branch.status):
+        status = Status.CANCELLED if was_stopped_inside(branch) else branch.status
+        if self._halt is not None and scheduler is self._step and self._halt.counts(status):
             self._missing -= 1
             if not self._missing:
                 self._stop(scheduler, self._halt)
         if self._waiting:
-            self._apply(branch)
+            self._apply(branch.key.removeprefix(self._path), status)
 
     def _stop(self, scheduler: Scheduler, halt: Halt) -> None:
         self.halted = halt.reason(self._needed)
@@ -298,11 +300,10 @@ class Rules:
         else:
             scheduler.start_no_more(self.halted)
 
-    def _apply(self, branch: Branch) -> None:
-        key = branch.key.removeprefix(self._path)
+    def _apply(self, key: str, status: Status | None) -> None:
         for entry in list(self._waiting):
             rule, chosen, missing = entry
-            if not chosen(key) or not rule.fits(branch.status):
+            if not chosen(key) or not rule.fits(status):
                 continue
             if missing is not None:
                 missing.discard(key)

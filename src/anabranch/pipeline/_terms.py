@@ -20,6 +20,7 @@ from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT, io_lane
 from anabranch.pipeline._conclude import Reduce, check_reduce
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
+from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Plan, title
 from anabranch.pipeline._resources import is_pressed
@@ -218,6 +219,8 @@ def is_spared(branch: Branch) -> bool:
     """Tell whether a branch was stopped by the user's own wish; its step was not cut off."""
     if branch.status is Status.REJECTED:
         return branch.reason.startswith("halt")
+    if branch.status is Status.FAILED:
+        return was_stopped_inside(branch)
     if branch.status is not Status.CANCELLED or branch.reason in OWN_CANCELS:
         return False
     return not is_pressed(branch.reason)
