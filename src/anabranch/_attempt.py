@@ -29,6 +29,7 @@ def step_in(
     """
     run = context.run
     send = coroutine.send
+    sent = None
     try:
         trap = run(send, None)
         listens = suspended(trap)
@@ -49,6 +50,8 @@ def step_in(
                 listens = suspended(trap)
     except StopIteration as stop:
         return stop.value
+    finally:
+        sent = None  # trio's Error keeps the error, whose traceback keeps this frame: a ring
 
 
 def parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:

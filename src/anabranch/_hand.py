@@ -14,7 +14,7 @@ from types import CoroutineType, SimpleNamespace
 from typing import Any
 
 from anabranch._again import settled
-from anabranch._attempt import parted, step_in
+from anabranch._attempt import step_in
 from anabranch._branch import ASYNC, PLAIN, THREAD, Branch
 from anabranch._courtesy import (
     let_the_loop_go_round,
@@ -86,11 +86,11 @@ class Hand(Lease):
         except BaseException as error:
             if self.branch is None:
                 raise
-            passes, stays = parted(error)  # recorded, and on its way
-            self._record(self.branch, stays, passes)
-            if passes is error or passes is None:
+            part = self._ended_by(error)  # recorded, and on its way
+            if part is not None:
+                raise part from None
+            if not self._is_one_of_many(error):
                 raise
-            raise passes from None
         finally:
             self._become_stale()
             if self._leases:

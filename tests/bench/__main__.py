@@ -8,10 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import _cancelling, _core, _merging, _report
+from tests.bench import _breaching, _cancelling, _core, _merging, _report
 from tests.bench._extent import FAST, WHOLE, Extent
 
-SUITES = {"core": _core.CASES, "cancelling": _cancelling.CASES, "merging": _merging.CASES}
+SUITES = {
+    "core": _core.CASES,
+    "cancelling": _cancelling.CASES,
+    "merging": _merging.CASES,
+    "breaching": _breaching.CASES,
+}
 
 
 def cases_of(names: Sequence[str]) -> list[_core.Case]:

@@ -26,6 +26,7 @@ class Extent:
     unused: tuple[int, ...] = (2, 100, 10_000)
     unused_rounds: int = 30
     merged: tuple[int, ...] = (1_000, 3_000, 10_000)
+    breached: tuple[int, int] = (10_000, 100)  # branches that run, and that are queued
 
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
