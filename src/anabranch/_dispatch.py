@@ -11,7 +11,7 @@ from typing import Any
 
 from anabranch._feed import Feeds
 from anabranch._hand import Hand
-from anabranch._knot import take
+from anabranch._knot import look_again, take
 from anabranch._ledger import Ledger
 from anabranch._token import Held, take_nowait
 
@@ -57,6 +57,8 @@ class Dispatcher:
                 await take(held.limiters, ledger.runtime, held, ledger.block)
             held.give_back()
             if not ledger.queue:
+                if ledger.block is not None:
+                    look_again(ledger.block)
                 return
             ledger.room = True  # whoever found none while it was held here has gone without
             self.resume()

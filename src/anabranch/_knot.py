@@ -57,7 +57,8 @@ async def take(
         while pairs := sorted(wanted(limiters, held), key=_by_limiter):
             count = len(pairs)
             first = pairs[turn % count]
-            held.waits_for = first[1]
+            # Behind somebody who waits on behalf of the same, it waits for what that one waits for.
+            held.waits_for = first[1] if first[0].coming is None else first[0].coming_for
             if not await _stand_in_line(*first, runtime):
                 continue
             pairs = wanted(limiters, held)
@@ -73,6 +74,11 @@ async def take(
             if not turn % count:
                 await runtime.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+    except BaseException:
+        if block is not None:  # nobody comes of it after all, though others may have counted on it
+            block.waiting.discard(held)
+            look_again(block)
+        raise
     finally:
         if block is not None:
             block.waiting.discard(held)
@@ -84,7 +90,7 @@ async def _stand_in_line(held: Held, limiter: Limiter, runtime: Runtime) -> bool
     if held.coming is not None:
         await held.coming.wait()
         return False
-    held.coming = runtime.Event()
+    held.coming, held.coming_for = runtime.Event(), limiter
     try:
         await limiter.acquire_on_behalf_of(held)
     finally:
@@ -160,7 +166,7 @@ def _of_branch(head: Held) -> Iterable[Held]:
 
 
 def look_again(block: Block) -> None:
-    """Undo what is knotted below ``block`` now that one of its hands has ended."""
+    """Undo what is knotted below ``block`` now that one who was not waiting there is gone."""
     if not _block_moves(block, set()):
         _undo_below(block)
 

@@ -30,6 +30,7 @@ class Held:
         "blocks",
         "closed",
         "coming",
+        "coming_for",
         "hand",
         "inside",
         "limiters",
@@ -49,6 +50,7 @@ class Held:
         self.hand: Any = None  # of a pipeline's step: what is charged here is its branch's
         self.waits_for: Limiter | None = None
         self.coming: Any = None  # an Event while somebody waits in line on its behalf
+        self.coming_for: Limiter | None = None  # what that one waits for
         self.missing = _NOTHING  # lent, let go, or lost to a cancellation meanwhile
         self._lent: dict[Limiter, int] | None = None  # how many blocks each is lent to
 

@@ -92,6 +92,165 @@ TREES = {
     "a map loses no item while the token of its branch is on its way back": Tree(
         0, Line("l14", (Parallel("p9", (("k0", _BOTH),), Limit("pool")),))
     ),
+    "a knot that is drawn tight when a dispatcher is sent away is undone": Tree(
+        0,
+        Line(
+            "l33",
+            (
+                Parallel(
+                    "p32",
+                    (
+                        (
+                            "k0",
+                            Map(
+                                "m1",
+                                Line(
+                                    "l18",
+                                    (
+                                        Parallel(
+                                            "p15",
+                                            (
+                                                (
+                                                    "k2",
+                                                    Parallel(
+                                                        "p11",
+                                                        (
+                                                            (
+                                                                "k3",
+                                                                Leaf("s4", "sleep", context=True),
+                                                            ),
+                                                            ("k5", Leaf("s6", "sleep", 1.0)),
+                                                            (
+                                                                "k7",
+                                                                Leaf(
+                                                                    "s8",
+                                                                    "quick",
+                                                                    context=True,
+                                                                    bare=True,
+                                                                ),
+                                                            ),
+                                                            ("k9", Leaf("s10", "sleep")),
+                                                        ),
+                                                        Limit("pool"),
+                                                    ),
+                                                ),
+                                                (
+                                                    "k12",
+                                                    Leaf("s8", "quick", context=True, bare=True),
+                                                ),
+                                                (
+                                                    "k13",
+                                                    Leaf("s14", "sleep", 0.001953125, context=True),
+                                                ),
+                                            ),
+                                            Limit("pool", 1),
+                                            ignore=True,
+                                        ),
+                                        Leaf("s16", "quick", context=True),
+                                        Leaf("s17", "sleep", 0.5, bare=True),
+                                    ),
+                                ),
+                                4,
+                                limit=Limit("int", 4),
+                                ignore=True,
+                            ),
+                        ),
+                        (
+                            "k19",
+                            Line(
+                                "l31",
+                                (
+                                    Parallel(
+                                        "p30",
+                                        (
+                                            (
+                                                "k20",
+                                                Parallel(
+                                                    "p25",
+                                                    (
+                                                        (
+                                                            "k21",
+                                                            Line(
+                                                                "l24",
+                                                                (
+                                                                    Map(
+                                                                        "m22",
+                                                                        Leaf(
+                                                                            "s23",
+                                                                            "sleep",
+                                                                            context=True,
+                                                                        ),
+                                                                        0,
+                                                                        limit=Limit("pool", 1),
+                                                                        ignore=True,
+                                                                    ),
+                                                                    Parallel(
+                                                                        "p11",
+                                                                        (
+                                                                            (
+                                                                                "k3",
+                                                                                Leaf(
+                                                                                    "s4",
+                                                                                    "sleep",
+                                                                                    context=True,
+                                                                                ),
+                                                                            ),
+                                                                            (
+                                                                                "k5",
+                                                                                Leaf(
+                                                                                    "s6",
+                                                                                    "sleep",
+                                                                                    1.0,
+                                                                                ),
+                                                                            ),
+                                                                            (
+                                                                                "k7",
+                                                                                Leaf(
+                                                                                    "s8",
+                                                                                    "quick",
+                                                                                    context=True,
+                                                                                    bare=True,
+                                                                                ),
+                                                                            ),
+                                                                            (
+                                                                                "k9",
+                                                                                Leaf(
+                                                                                    "s10", "sleep"
+                                                                                ),
+                                                                            ),
+                                                                        ),
+                                                                        Limit("pool"),
+                                                                    ),
+                                                                ),
+                                                            ),
+                                                        ),
+                                                    ),
+                                                    Limit("int", 3),
+                                                ),
+                                            ),
+                                            ("k26", Leaf("s4", "sleep", context=True)),
+                                            (
+                                                "k27",
+                                                Parallel(
+                                                    "p29",
+                                                    (("k28", Leaf("s4", "sleep", context=True)),),
+                                                    spelling="keyword",
+                                                ),
+                                            ),
+                                        ),
+                                        Limit("int", 1),
+                                    ),
+                                ),
+                                1,
+                            ),
+                        ),
+                    ),
+                    Limit("pool"),
+                    ignore=True,
+                ),
+            ),
+        ),
+    ),
     "a live run tells of the branch that a nested map was": Tree(
         0,
         Line("l4", (Parallel("p3", (("k0", Map("m1", Leaf("s2", "sleep"), 3)),)),)),
