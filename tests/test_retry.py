@@ -709,3 +709,17 @@ async def test_the_cpu_lane_is_tried_again(tmp_path: Any) -> None:
         outcome = (await read(scheduler))["a"]
     assert (outcome.status, outcome.value, outcome.attempts) == (Status.SUCCEEDED, 3, 3)
     assert [type(error) for error in outcome.attempt_errors] == [ValueError, ValueError]
+
+
+async def test_what_comes_out_the_same_each_time_is_not_tried_again_unless_it_is_named() -> None:
+    calls: list[int] = []
+
+    async def wrong() -> None:
+        calls.append(1)
+        raise ConfigurationError("it stays wrong")
+
+    for on, count in (((Exception,), 1), ((ConfigurationError,), 3)):
+        calls.clear()
+        async with open_scheduler(1) as scheduler:
+            scheduler.submit(Job("a", wrong, retry=Retry(3, wait=0, jitter=0, on=on)))
+        assert len(calls) == count

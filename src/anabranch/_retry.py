@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from anabranch._options import exact_fields
-from anabranch.errors import ConfigurationError
+from anabranch.errors import ConfigurationError, UsageLimitExceededError
 
 # Retries that a step always has: so few bring nobody down, and most steps never need more.
 ALWAYS = 100
@@ -178,6 +178,9 @@ def wait_after(retry: Retry, attempt: int, drawn: float) -> float:
     return least + drawn * (most - least)
 
 
+HOPELESS = (ConfigurationError, UsageLimitExceededError)
+
+
 def draw(retry: Retry, key: str, attempt: int) -> float:
     """Draw a number from 0 to 1 for the wait after an attempt of a branch."""
     if retry.seed is None:
@@ -191,6 +194,10 @@ def asked(retry: Retry, error: Exception) -> bool | float:
     What the user's function raises goes through.
     """
     if isinstance(retry.on, tuple):
+        # These come out the same each time, so they must be named to be tried again.
+        hopeless = not any(issubclass(kind, HOPELESS) for kind in retry.on)
+        if hopeless and isinstance(error, HOPELESS):
+            return False
         return _is_one_of(error, retry.on)
     assert not isinstance(retry.on, type), "a type is made a tuple when it is given"
     answer = retry.on(error)

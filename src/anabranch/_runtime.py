@@ -65,6 +65,19 @@ def loop_runs_here() -> bool:
     return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
+def check_thread(what: str) -> None:
+    """Refuse a call from a thread where no loop runs.
+
+    Raises:
+        HostLoopError: no loop runs in this thread.
+    """
+    if not loop_runs_here():
+        raise HostLoopError(
+            f"{what} was called in a thread where no loop runs; "
+            f"call it in the loop: anyio.from_thread.run_sync({what}, ...)"
+        )
+
+
 def current() -> Runtime:
     """Return the runtime of the running loop.
 

@@ -28,7 +28,7 @@ from anabranch._observers import Delivery, check_observer
 from anabranch._options import exact
 from anabranch._outcomes import Outcomes
 from anabranch._pool import Outside
-from anabranch._runtime import loop_runs_here
+from anabranch._runtime import check_thread, loop_runs_here
 from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_limit
@@ -239,12 +239,15 @@ class Scheduler:
         Queued ones have their outcome at once, running ones at their next checkpoint.
         """
         chosen = matcher(which)
+        check_thread("scheduler.cancel")
         ledger = self.ledger
         with ledger.lock:  # against a thread that pops one of them now
             queued = [branch for branch in ledger.waiting() if chosen(branch.key)]
             for branch in queued:
-                ledger.end(branch, Status.CANCELLED, reason)
+                branch.status = Status.CANCELLED
             ledger.queue.prune()
+        for branch in queued:  # out of the lock: who hears of it may cancel others
+            ledger.end(branch, Status.CANCELLED, reason)
         ledger.unpark()
         running = 0
         for hand in list(ledger.hands):
@@ -283,6 +286,8 @@ class Scheduler:
                 ledger.queue.push_levels(branches)
             else:
                 ledger.queue.push_all(branches)
+            for rules in self._rules:
+                rules.filled(self)
             for number, branch in enumerate(branches if ledger.delivery is not None else (), 1):
                 ledger.queued(branch)
                 if not number % EVENTS_AT_ONCE:

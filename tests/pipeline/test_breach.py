@@ -795,16 +795,15 @@ async def test_the_event_of_a_nested_step_leaves_its_siblings_alone() -> None:
     assert (branches["n"].status, branches["n"].reason) == ("cancelled", WAS_SET)
 
 
-async def test_a_config_without_a_watcher_does_not_watch_the_event_of_its_step() -> None:
+async def test_a_config_without_a_watcher_refuses_the_event_of_its_step() -> None:
     event = anyio.Event()
     event.set()
     branches = {"a": sleeper(1), "b": sleeper(2)}
-    for watches, success in ((True, False), (False, True)):
-        config = ConcurrencyConfig(breach_watcher=watches)
-        step = Step.parallel(branches, concurrency=config, breach_event=event)
-        assert (await Pipeline([step]).run()).success is success
-        watched = Pipeline([Step.parallel(branches, concurrency=config)])
-        assert (await breach(watched, breach_event=event)).reason == WAS_SET
+    config = ConcurrencyConfig(breach_watcher=False)
+    with pytest.raises(ConfigurationError, match="breach_watcher=False forbids it"):
+        Step.parallel(branches, concurrency=config, breach_event=event)
+    watched = Pipeline([Step.parallel(branches, concurrency=config)])
+    assert (await breach(watched, breach_event=event)).reason == WAS_SET
 
 
 async def test_an_event_of_the_other_loop_is_refused(anyio_backend_name: str) -> None:

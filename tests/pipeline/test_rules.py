@@ -13,6 +13,7 @@ from anabranch import (
     ConcurrencyConfig,
     ConfigurationError,
     Halt,
+    HostLoopError,
     Pipeline,
     Status,
     Step,
@@ -289,6 +290,61 @@ async def test_a_nested_step_whose_branches_were_all_stopped_is_no_failure() -> 
     assert result.branches["inner"].status is Status.CANCELLED
     assert result.success, "it was wished for"
     assert result.output["b"] == 2, "and is no failure for a Halt either"
+
+
+async def test_a_step_whose_branches_were_all_stopped_says_why() -> None:
+    branches = {"a": sleeper(90), "b": sleeper(100)}
+    async with Pipeline([Step.parallel(branches, timeout=None)]).open(1) as live:
+        await anyio.sleep(1)
+        assert live.cancel("*", reason="no longer needed") == 2
+    result = live.result.step_history[0]
+    assert result.status is Status.CANCELLED
+    assert result.reason == "no longer needed"
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_rule_reaches_what_begins_after_it_has_come_true(limit: int) -> None:
+    inner = Step.parallel({"low_1": sleeper(50), "other": sleeper(1)}, timeout=None)
+    rules = [CancelWhen("high", "succeeded", cancel="p/low_*")]
+    branches = {"high": sleeper(1), "p": inner}
+    step = Step.parallel(branches, cancel_when=rules, max_concurrency=limit)
+    nested = (await run(step)).branches["p"]
+    assert nested.branches["low_1"].reason == "rule: high succeeded"
+    assert nested.success
+    assert nested.latency_s == pytest.approx(1)
+
+
+@pytest.mark.real_clock
+async def test_a_run_is_not_cancelled_from_a_thread_without_a_word() -> None:
+    runs: list[Any] = []
+
+    def meddle(_: Any) -> str:
+        try:
+            runs[0].cancel("b")
+        except HostLoopError as error:
+            return str(error)
+        return "it went through"
+
+    branches = {"a": meddle, "b": sleeper(0.1)}
+    async with Pipeline([Step.parallel(branches)]).open(1) as live:
+        runs.append(live)
+    result = live.result.step_history[0]
+    assert "anyio.from_thread.run_sync(run.cancel" in result.output["a"]
+    assert result.output["b"] == 0.1
+
+
+async def test_a_reduce_that_lasts_past_the_deadline_ends_with_it() -> None:
+    async def slow(_: Any) -> str:
+        try:
+            await anyio.sleep(50)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+        return "too late"
+
+    result = await run(Step.parallel({"a": sleeper(1)}, reduce=slow, timeout=2))
+    assert result.status is Status.TIMED_OUT
+    assert result.reason == "deadline: 2 s (timeout=)"
 
 
 # Deadlines -----------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ async def conclude(
         keys: of the branches that merge, in their order.
     """
     checkpoint, native = ledger.runtime.lowlevel.checkpoint, frame.run.host.native_cancels()
-    began, doing, output = ledger.clock(), "merge", result.output
+    began, doing, output, late = ledger.clock(), "merge", result.output, False
     try:
         with ledger.runtime.CancelScope(deadline=ledger.deadline) as scope:
             changes: Changes = {}
@@ -68,9 +68,11 @@ async def conclude(
                 output = reduce(result.branches)
                 if isawaitable(output):
                     output = await output
-            frame.context = with_changes(frame.context, changes)
+            late = ledger.clock() >= ledger.deadline
+            if not late:
+                frame.context = with_changes(frame.context, changes)
             ended: dict[str, Any] = {"output": output}
-        if scope.cancelled_caught:
+        if scope.cancelled_caught or late:
             ended = _stopped(result, doing, ledger.why_cancelled(), Status.TIMED_OUT)
     except Exception as error:
         noted(error, f"{doing} of step {title(result.name)}")

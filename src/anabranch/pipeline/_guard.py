@@ -39,6 +39,9 @@ class Guard:
         """Hear that a step begins."""
         self._open[scheduler] = None
 
+    def filled(self, scheduler: Scheduler) -> None:
+        """Hear that its branches are queued."""
+
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)

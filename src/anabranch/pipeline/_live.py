@@ -15,6 +15,7 @@ from anabranch._host import current_host
 from anabranch._nursery import is_cancelled, leave
 from anabranch._outcomes import Outcomes
 from anabranch._pool import Pool
+from anabranch._runtime import check_thread
 from anabranch._scheduler import Scheduler
 from anabranch._work import Usage
 from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
@@ -141,6 +142,7 @@ class LiveRun(Generic[Out]):
         In a glob ``*`` does not cross ``/`` and ``**`` does.
         """
         chosen = matcher(which)
+        check_thread("run.cancel")
         return sum(scheduler.cancel(chosen, reason=reason) for scheduler in list(self._schedulers))
 
     def stop(self, reason: str = "stopped") -> None:
@@ -148,6 +150,7 @@ class LiveRun(Generic[Out]):
 
         Who leaves a ``map_over`` without an end before its end needs this: leaving waits for it.
         """
+        check_thread("run.stop")
         for scheduler in list(self._schedulers):
             scheduler.stop(reason)
 

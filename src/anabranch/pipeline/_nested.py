@@ -21,6 +21,6 @@ class NestedStepError(StepFailedError):
 def was_stopped_inside(branch: Branch) -> bool:
     """Tell whether all that is nested in ``branch`` was stopped by the user's wish."""
     error = branch.error
-    if not isinstance(error, NestedStepError) or error.result.reason:
+    if not isinstance(error, NestedStepError) or error.result.reason.startswith("breach"):
         return False
     return error.result.status is Status.CANCELLED

@@ -28,6 +28,7 @@ from anabranch.pipeline._terms import (
     is_spared,
     scheduler_of,
     verdict_of,
+    why_stopped,
     wider_io_lane,
 )
 
@@ -268,8 +269,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
     ) -> StepResult[Any]:
         charge_all(output.values(), branches, ledger)
         total = len(branches)
-        spared = 0 if good == total else sum(map(is_spared, branches))
+        spared = 0
+        if good < total and (not why or why == halted):  # else nobody asks
+            spared = sum(map(is_spared, branches))
         success, status, words = verdict_of(self._terms, good, total, spared, why, halted)
+        if spared == total and not halted:
+            halted = why_stopped(branches)
         account = ledger.account
         fields = {
             "name": name,

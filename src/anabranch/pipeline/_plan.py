@@ -183,6 +183,16 @@ class Branches(Mapping[str, StepResult[Any]]):
             found = self._built[key] = result_of(plan, key, found, what)
         return found
 
+    def errors(self) -> list[Exception]:
+        """List the errors of the branches; the results of those that have none are not built."""
+        found = []
+        for key, branch in zip(self._keys, self._branches, strict=True):
+            if branch.error is not None or branch.fn is run_nested:
+                result = self[key]
+                if not result.success and isinstance(result.error, Exception):
+                    found.append(result.error)
+        return found
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
@@ -201,7 +211,7 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
     inner = _inner(branch) if branch.fn is run_nested else None
     status = branch.status
     assert status is not None, "a branch that has not ended has no result"
-    account = branch.account
+    account, tries = branch.account, branch.tries
     shared: dict[str, Any] = {
         "name": key,
         "success": status is Status.SUCCEEDED,
@@ -209,8 +219,8 @@ def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any
         "reason": branch.reason,
         "latency_s": branch.ran_s,
         "queued_s": branch.queued_s,
-        "attempts": branch.attempts,
-        "attempt_errors": branch.attempt_errors,
+        "attempts": int(branch.started_at is not None) if tries is None else tries.attempts,
+        "attempt_errors": () if tries is None else tries.errors(branch.error),
         "cost_usd": None if account is None else account.cost_usd,
         "token_counts": None if account is None else account.tokens,
     }

@@ -258,6 +258,7 @@ class Rules:
         self._needed = needed
         self._step: Scheduler | None = None  # the first that opens is the step's own
         self._open: dict[Scheduler, None] = {}
+        self._fired: dict[CancelWhen, str] = {}  # and why; what begins later is cancelled too
         self._waiting: list[tuple[CancelWhen, Callable[[str], bool], set[str] | None]] = [
             (rule, matcher(rule.pattern), None) for rule in rules
         ]
@@ -278,6 +279,11 @@ class Rules:
         """Hear that the step, or one nested in it, begins."""
         self._step = self._step or scheduler
         self._open[scheduler] = None
+
+    def filled(self, scheduler: Scheduler) -> None:
+        """Hear that its branches are queued: some may have been cancelled before they were."""
+        for rule, reason in self._fired.items():
+            self._cancel_in(scheduler, rule, "", reason)
 
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
@@ -314,10 +320,14 @@ class Rules:
             self._cancel(rule, key)
 
     def _cancel(self, rule: CancelWhen, key: str) -> None:
-        chosen, path = matcher(rule.cancel), self._path
         which = f"all of {rule.pattern}" if rule.all else key
         reason = f"rule: {which} {rule.ended}"
+        self._fired.setdefault(rule, reason)
         for scheduler in list(self._open):
-            scheduler.cancel(
-                lambda full: full != path + key and chosen(full.removeprefix(path)), reason=reason
-            )
+            self._cancel_in(scheduler, rule, key, reason)
+
+    def _cancel_in(self, scheduler: Scheduler, rule: CancelWhen, cause: str, reason: str) -> None:
+        chosen, path = matcher(rule.cancel), self._path
+        scheduler.cancel(
+            lambda full: full != path + cause and chosen(full.removeprefix(path)), reason=reason
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,9 +22,8 @@ from anabranch.pipeline._conclude import Reduce, check_reduce
 from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
 from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._node import Frame
-from anabranch.pipeline._plan import Plan, title
+from anabranch.pipeline._plan import Branches, Plan, title
 from anabranch.pipeline._resources import is_pressed
-from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
 
 UNBOUNDED_IS_FINE_TO = 64
@@ -118,8 +117,12 @@ def terms_of(
         )
     check_reduce(where, reduce)
     check_event(where, breach_event)
-    if isinstance(concurrency, ConcurrencyConfig) and not concurrency.breach_watcher:
-        breach_event = None
+    watches = not isinstance(concurrency, ConcurrencyConfig) or concurrency.breach_watcher
+    if breach_event is not None and not watches:
+        raise ConfigurationError(
+            f"{where}: breach_event= is to be watched, and breach_watcher=False forbids it; "
+            f"leave one of them out"
+        )
     return Terms(
         limit=limit,
         tracks_completion=tracks,
@@ -215,6 +218,12 @@ def verdict_of(
     return False, Status.CANCELLED if spared == total else Status.FAILED, words
 
 
+def why_stopped(branches: Iterable[Branch]) -> str:
+    """Say why all branches of a step were stopped: the reason that they share, or that of each."""
+    reasons = dict.fromkeys(branch.reason for branch in branches if branch.reason)
+    return "; ".join(list(reasons)[:3]) or "all that was nested was stopped"
+
+
 def is_spared(branch: Branch) -> bool:
     """Tell whether a branch was stopped by the user's own wish; its step was not cut off."""
     if branch.status is Status.REJECTED:
@@ -226,14 +235,9 @@ def is_spared(branch: Branch) -> bool:
     return not is_pressed(branch.reason)
 
 
-def group_of(name: str, results: Mapping[str, StepResult[Any]]) -> ExceptionGroup[Exception] | None:
+def group_of(name: str, results: Branches) -> ExceptionGroup[Exception] | None:
     """Group the errors of a step's branches; None if no branch has one."""
-    errors: list[Exception] = []
-    for result in results.values():
-        if result.success:
-            continue
-        if isinstance(result.error, Exception):
-            errors.append(result.error)
+    errors = results.errors()
     if not errors:
         return None
     return ExceptionGroup(f"{len(errors)} of {len(results)} branches of step {title(name)}", errors)
