@@ -25,7 +25,8 @@ def step_in(
 
     ``suspended`` is called with what the coroutine yields when it suspends: the first time,
     and then as long as it returns True. ``interrupted`` is called whenever it is resumed by
-    an error, as by a cancellation: asyncio throws it, trio sends it as an ``outcome.Error``.
+    an error, as by a cancellation: asyncio throws it, trio sends it as an ``outcome.Error``;
+    and ``suspended`` after that, if it goes on.
     """
     run = context.run
     send = coroutine.send
@@ -42,9 +43,11 @@ def step_in(
             except BaseException as error:
                 interrupted()
                 trap = run(coroutine.throw, error)
+                listens = True
             else:
                 if sent.__class__ is Error:
                     interrupted()
+                    listens = True
                 trap = run(send, sent)
             if listens:
                 listens = suspended(trap)

@@ -118,6 +118,8 @@ class Hand(Lease):
         while branches pass a checkpoint each and end.
         """
         ledger = self.ledger
+        if self._used_up:
+            self._works_on()
         if ledger.unarmed and (self._slept or trap is not ledger.brief):
             ledger.arm()
         self._slept = True

@@ -36,6 +36,9 @@ class Lease:
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""
         self._used_up = True
+
+    def _works_on(self) -> None:
+        """Hear that the branch has suspended again after that: most branches end instead."""
         grace = self.ledger.watch()
         if grace is not None:
             grace.interrupted(self)
