@@ -25,6 +25,7 @@ from tests.properties._machine_puppets import Paid, Stage
 
 BEAT = 2**-10  # how long the loop is given to settle; nothing that is drawn falls on such a beat
 OFF_BEAT = 2**-12
+LONG_ENOUGH = 8  # acts in a life
 ROUNDS = 60  # at the end of a life: until everything has ended
 
 at_once = st.booleans()
@@ -44,6 +45,11 @@ def is_open(machine: Machine) -> bool:
     return machine.model is not None
 
 
+def may_end(machine: Machine) -> bool:
+    """Tell whether a life has been long enough to be ended: short ones show little."""
+    return machine.model is not None and machine.acted >= LONG_ENOUGH
+
+
 def has_running(machine: Machine) -> bool:
     """Tell whether a puppet runs, as far as the model has heard."""
     return machine.model is not None and bool(machine.model.in_state("running"))
@@ -61,7 +67,7 @@ class Machine(RuleBasedStateMachine):
         self.limiter: Any
         self.stage: Stage
         self.acts: list[Callable[[], object]] = []
-        self.acted_at = 0.0
+        self.acted_at, self.acted = 0.0, 0
         self.numbers = 0
         self.seen: list[Outcome] = []
 
@@ -83,6 +89,7 @@ class Machine(RuleBasedStateMachine):
     def act(self, fn: Callable[[], object]) -> None:
         """Do something in the loop, together with all else that falls into this moment."""
         self.acts.append(fn)
+        self.acted += 1
 
     def moment(self, at_once: bool) -> None:
         """Let the loop settle after an act, unless the next one falls into the same moment."""

@@ -152,7 +152,7 @@ class Model:
             for job in reversed([job for job in due if job.due == due[0].due]):
                 self._put_back(job)
         late = [job for job in self.in_state("queued") if job.late_at <= now and not job.begun]
-        for job in sorted(late, key=lambda job: job.late_at):
+        for job in sorted(late, key=lambda job: (job.late_at, job.number)):
             seconds = job.late_at - job.accepted_at
             reason = f"deadline: {seconds:g} s (queue_timeout=)"
             self._end(job, Status.REJECTED, job.late_at, reason)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis.stateful import initialize, precondition, rule
 
 from anabranch import AnabranchError, Budget, Pipeline, Retry, Step, UsageLimitExceededError
-from tests.properties._machine import Machine, at_once, has_running, is_open, money, terms, which
+from tests.properties._machine import Machine, at_once, has_running, may_end, money, terms, which
 from tests.properties._machine_model import Model
 from tests.properties._machine_puppets import BoomError, Paid, Stage
 
@@ -79,7 +79,7 @@ class PipelineMachine(Machine):
     @rule(life=lives)
     def open(self, life: dict[str, Any]) -> None:
         """Begin another life, once one is over."""
-        self.seen, self.stage = [], Stage(self.runtime, self.clock)
+        self.seen, self.stage, self.acted = [], Stage(self.runtime, self.clock), 0
         self.source, self.run_error, self.listens, self.fed = None, None, True, 0
         self.heard, self.least_limit = 0, life["limit"]
         self.watched = life["watched"]
@@ -130,7 +130,7 @@ class PipelineMachine(Machine):
 
     # How a life ends ---------------------------------------------------------------------------
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule(early=st.booleans())
     def leave(self, early: bool = False) -> None:
         """Let the run end, and leave its block then or before; who leaves hears no more."""
@@ -145,7 +145,7 @@ class PipelineMachine(Machine):
         self.check_result()
         self.end_life(UsageLimitExceededError if self.living.breach else None)
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule()
     def stop_from_outside(self) -> None:
         """Cancel a scope around the block: no charge is lost, no token, no task left."""
@@ -153,7 +153,7 @@ class PipelineMachine(Machine):
         self.stop(partial(self.outer.cancel, "drawn"))
         self.end_life(None)
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule()
     def raise_in_block(self) -> None:
         self.broke.append(BoomError("block"))

@@ -14,6 +14,7 @@ from tests.properties._machine import (
     Machine,
     at_once,
     is_open,
+    may_end,
     seconds,
     terms,
 )
@@ -42,7 +43,7 @@ class SchedulerMachine(Machine):
     @rule(limit=limits)
     def open(self, limit: int) -> None:
         """Begin another life, once one is over."""
-        self.seen, self.stage = [], Stage(self.runtime, self.clock)
+        self.seen, self.stage, self.acted = [], Stage(self.runtime, self.clock), 0
         self.do(self._open, limit)
         self.model = Model(limit)
         self.settle()
@@ -78,7 +79,7 @@ class SchedulerMachine(Machine):
 
     # How a life ends ---------------------------------------------------------------------------
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule()
     def leave(self) -> None:
         """Let the block end, and everything in it."""
@@ -86,7 +87,7 @@ class SchedulerMachine(Machine):
         self.wind_up()
         self.end_life(None)
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule()
     def stop_from_outside(self) -> None:
         """Cancel a scope around the block: nothing is left of it in the same moment."""
@@ -95,7 +96,7 @@ class SchedulerMachine(Machine):
         self.settle()
         self.end_life(None)
 
-    @precondition(is_open)
+    @precondition(may_end)
     @rule()
     def raise_in_block(self) -> None:
         error = BoomError("block")
