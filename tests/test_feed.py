@@ -274,3 +274,36 @@ async def test_a_long_feed_needs_no_more_memory_than_a_short_one(kind):
         assert tracemalloc.get_traced_memory()[1] < 500_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_a_limit_that_shrinks_and_grows_again_is_used_at_once(lazy):
+    began = []
+    start = anyio.current_time()
+
+    async def work(key, seconds):
+        began.append((key, round(anyio.current_time() - start, 3)))
+        await anyio.sleep(seconds)
+
+    def jobs():
+        for number in range(10):
+            yield Job(f"{number}", work, (number, 1 if not number else 100))
+
+    async def one_by_one():
+        for job in jobs():
+            yield job
+
+    async with open_scheduler(3) as scheduler, anyio.create_task_group() as group:
+
+        async def read():
+            async for _ in scheduler.outcomes:
+                pass
+
+        scheduler.feed(one_by_one() if lazy else jobs())
+        group.start_soon(read)
+        for at, limit in ((0.5, 1), (1.5, 3)):
+            await anyio.sleep(at - (anyio.current_time() - start))
+            scheduler.limiter.total_tokens = limit
+        await anyio.sleep(1)
+        assert began[3:] == [(3, 1.5)]
+        scheduler.stop("seen")

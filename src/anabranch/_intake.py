@@ -37,7 +37,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._fail = fail
         self._reader = reader
-        self._unread = 0  # of what was fed: pulled, and its outcome not read
+        self._unread = 0  # outcomes of what was fed
         self._keys: set[str] = set()  # of the branches that have not ended
         self._accepted = 0
         self._all_fed: Any = None  # an Event while somebody waits until nothing is fed
@@ -131,6 +131,8 @@ class Intake:
     def branch_ended(self, branch: Branch) -> None:
         """Hear that a branch has ended: its key is free, and a reader may read it."""
         self._keys.discard(branch.key)
+        if branch.feed is self:
+            self._unread += 1
         if self._reader is not None:
             self._reader.wake()
 
@@ -140,7 +142,6 @@ class Intake:
 
     def _count(self, branch: Branch) -> None:
         branch.feed = self
-        self._unread += 1
 
     def _pull(self) -> Branch | None:
         """Pull one branch from what is fed, for a hand with nothing queued."""
@@ -159,7 +160,7 @@ class Intake:
         return self.feeds is not None and self.feeds.is_plain() and not self._may_pull()
 
     def _may_pull(self) -> bool:
-        """Tell whether fewer than two limits' worth are under way or unread."""
+        """Tell whether fewer than two limits' worth of outcomes are unread."""
         if self._reader is None or self._reader.nobody_reads:
             return True
         return self._unread < max(1, 2 * self._ledger.limit())

@@ -50,7 +50,7 @@ async def take(
     the other limiter's is just elsewhere. So all begin with the same limiter, and who has failed
     with each of them leaves the queues for a while, which differs from one to the next.
     """
-    turn, pause = 0, PAUSE_S * (1 + next(_turns) % 8)
+    turn, pause, taken = 0, PAUSE_S * (1 + next(_turns) % 8), False
     try:
         if block is not None:
             block.waiting.add(held)
@@ -68,20 +68,18 @@ async def take(
             pairs.remove(first)
             if take_wanted(pairs, runtime):
                 first[0].arrived(first[1])
-                return
+                break
             first[1].release_on_behalf_of(first[0])
             turn += 1
             if not turn % count:
                 await runtime.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
-    except BaseException:
-        if block is not None:  # nobody comes of it after all, though others may have counted on it
-            block.waiting.discard(held)
-            look_again(block)
-        raise
+        taken = True
     finally:
         if block is not None:
             block.waiting.discard(held)
+            if not taken:  # nobody comes of it after all, though others may have counted on it
+                look_again(block)
 
 
 async def _stand_in_line(held: Held, limiter: Limiter, runtime: Runtime) -> bool:
