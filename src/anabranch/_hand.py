@@ -78,9 +78,14 @@ class Hand(Lease):
                     again = await (self._lease() if self._leases else self._work())
                 except ledger.runtime.Cancelled:
                     branch = self.branch
-                    if branch is None or not self._is_own_cancel():
+                    # All hands of a nursery that is cancelled: ten thousand exceptions which it
+                    # collects cost more than those that they end, so each just ends.
+                    many = not self._guest and ledger.ends_early()
+                    if branch is None or not (many or self._is_own_cancel()):
                         raise
                     self._record(branch, None)
+                    if many:
+                        return
                 if again:
                     await self._pass_on_cancel()
         except BaseException as error:
@@ -89,8 +94,7 @@ class Hand(Lease):
             part = self._ended_by(error)  # recorded, and on its way
             if part is not None:
                 raise part from None
-            if not self._is_one_of_many(error):
-                raise
+            raise
         finally:
             self._become_stale()
             if self._leases:

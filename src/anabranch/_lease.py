@@ -85,7 +85,7 @@ class Lease:
 
     def _is_own_cancel(self) -> bool:
         """Tell whether a cancellation that came up concerns the branch alone; note its reason."""
-        if self.branch is None or (self.ledger.ends_early() and not self._guest):
+        if self.branch is None:
             return False
         reason = own_cancel(self._cancels if self._guest else None)
         self.branch.reason = self.branch.reason or reason
@@ -100,15 +100,6 @@ class Lease:
         passes, stays = parted(error)
         self._record(self.branch, stays, passes)
         return None if passes is error else passes
-
-    def _is_one_of_many(self, error: BaseException) -> bool:
-        """Tell whether a hand may just end, because all hands of its nursery are cancelled.
-
-        Ten thousand cancellations that the nursery collects cost more than those they end.
-        """
-        if self._guest or not self.ledger.ends_early():
-            return False
-        return isinstance(error, self.ledger.runtime.Cancelled)
 
     def _begin(self, branch: Branch, now: float) -> None:
         """Count a call of the branch as begun; the observer hears of the first one only."""

@@ -171,7 +171,7 @@ class _Mapping:
         ledger = self.scheduler.ledger
         path = len(self._frame.path)
         keys = [branch.key[path:] for branch in self._branches]
-        results = Branches(keys, self._branches, self._plan, "item", name)
+        results = Branches(keys, self._branches, "item", name)
         counts = (
             Counter(str(branch.status) for branch in self._branches)
             if self._keeps

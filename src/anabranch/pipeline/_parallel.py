@@ -163,7 +163,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
 
         ``why`` says what cut the step off, ``halted`` which Halt ended it early; mostly neither.
         """
-        results = Branches(self._by_key, branches, self._by_key, "branch", name)
+        results = Branches(self._by_key, branches, "branch", name)
         output: dict[str, Any] = {}
         good = self._fold(self._plans, branches, results, output)
         keys = self._keys_of(ledger.ended, branches)
@@ -183,7 +183,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
     ) -> StepResult[Any]:
         """Fold like ``_result``, and let the loop go round between two slices."""
         checkpoint = ledger.runtime.lowlevel.checkpoint
-        results = Branches(self._by_key, branches, self._by_key, "branch", name)
+        results = Branches(self._by_key, branches, "branch", name)
         output: dict[str, Any] = {}
         keys: list[str] = []
         good = 0

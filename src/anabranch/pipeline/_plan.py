@@ -15,7 +15,7 @@ from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._nested import NestedStepError
 from anabranch.pipeline._node import Frame, Node, run_nested
-from anabranch.pipeline._result import NO_COUNTS, SHOWN, StepResult, made
+from anabranch.pipeline._result import SHOWN, StepResult, made
 
 TITLE = 200  # characters of a name in a note
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
@@ -24,6 +24,12 @@ NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not ther
     "written for some other framework like asyncio",
     "'NoneType' object has no attribute 'create_future'",
 )
+BLANK: dict[str, Any] = {
+    field.name: None if field.default is attrs.NOTHING else field.default
+    for field in attrs.fields(StepResult)
+}
+# What the result of a branch takes over from the nested step that it was.
+OF_STEP = ("output", "error", "feedback", "branches", "completion_order", "counts")
 ASYNCIO_NOTE = (
     "this ran without an asyncio loop, on trio or in a thread; "
     "a branch that needs asyncio runs with loop='asyncio' (run_sync, anabranch run --loop)"
@@ -150,23 +156,20 @@ class Branches(Mapping[str, StepResult[Any]]):
     """Show the branches of a step as results, each built when it is first asked for.
 
     Args:
-        plans: by key, or the one plan of all.
         word: what a branch of this step is called, in the notes on its errors.
     """
 
-    __slots__ = ("_branches", "_built", "_keys", "_plans", "_step", "_word")
+    __slots__ = ("_branches", "_built", "_keys", "_step", "_word")
 
     def __init__(
         self,
         keys: Collection[str],
         branches: Sequence[Branch],
-        plans: Mapping[str, Plan] | Plan,
         word: str,
         step: str,
     ) -> None:
         self._keys = keys
         self._branches = branches
-        self._plans = plans
         self._word = word
         self._step = step
         self._built: dict[str, Branch | StepResult[Any]] | None = None
@@ -176,11 +179,10 @@ class Branches(Mapping[str, StepResult[Any]]):
             self._built = dict(zip(self._keys, self._branches, strict=True))
         found = self._built[key]
         if isinstance(found, Branch):
-            plan = self._plans if isinstance(self._plans, Plan) else self._plans[key]
             what = ""
             if found.error is not None or found.fn is run_nested:
                 what = f"{self._word} {title(key)} of step {title(self._step)}"
-            found = self._built[key] = result_of(plan, key, found, what)
+            found = self._built[key] = result_of(key, found, what)
         return found
 
     def errors(self) -> list[Exception]:
@@ -206,42 +208,44 @@ class Branches(Mapping[str, StepResult[Any]]):
         return f"<{len(self)} branches: {', '.join(list(self._keys)[:SHOWN])}>"
 
 
-def result_of(plan: Plan, key: str, branch: Branch, what: str) -> StepResult[Any]:
+def result_of(key: str, branch: Branch, what: str) -> StepResult[Any]:
     """Build the result of a branch that has ended; ``what`` names it in a note on its error."""
-    inner = _inner(branch) if branch.fn is run_nested else None
-    status = branch.status
+    status, account, tries = branch.status, branch.account, branch.tries
     assert status is not None, "a branch that has not ended has no result"
-    account, tries = branch.account, branch.tries
-    shared: dict[str, Any] = {
-        "name": key,
-        "success": status is Status.SUCCEEDED,
-        "status": status,
-        "reason": branch.reason,
-        "latency_s": branch.ran_s,
-        "queued_s": branch.queued_s,
-        "attempts": int(branch.started_at is not None) if tries is None else tries.attempts,
-        "attempt_errors": () if tries is None else tries.errors(branch.error),
-        "cost_usd": None if account is None else account.cost_usd,
-        "token_counts": None if account is None else account.tokens,
-    }
+    shared = BLANK.copy()  # a third of what it costs to write them all down
+    shared["name"] = key
+    shared["success"] = status is Status.SUCCEEDED
+    shared["status"] = status
+    shared["reason"] = branch.reason
+    shared["latency_s"] = branch.ran_s
+    shared["queued_s"] = branch.queued_s
+    shared["attempts"] = int(branch.started_at is not None) if tries is None else tries.attempts
+    if tries is not None:
+        shared["attempt_errors"] = tries.errors(branch.error)
+    if account is not None:
+        shared["cost_usd"], shared["token_counts"] = account.cost_usd, account.tokens
+    inner = _inner(branch) if branch.fn is run_nested else None
     if inner is not None:
-        if status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
-            shared |= {"status": inner.status, "reason": inner.reason}
-        else:
-            shared["feedback"] = feedback_of(branch)
-        if branch.tries is not None:  # it is what the branch fell back to
-            branch.tries.conclude(inner.error)
-            shared["feedback"] = feedback_of(branch)
-        return attrs.evolve(inner, error=noted(inner.error, what), **shared)
-    shared |= {
-        "output": branch.value if status is Status.SUCCEEDED else None,
-        "error": noted(branch.error, what),
-        "feedback": feedback_of(branch),
-        "branches": NO_COUNTS,
-        "completion_order": (),
-        "counts": NO_COUNTS,
-    }
+        return _around(inner, branch, shared, what)
+    shared["output"] = branch.value if status is Status.SUCCEEDED else None
+    shared["error"] = noted(branch.error, what)
+    shared["feedback"] = feedback_of(branch)
     return made(StepResult, shared)
+
+
+def _around(
+    inner: StepResult[Any], branch: Branch, shared: dict[str, Any], what: str
+) -> StepResult[Any]:
+    """Make the result of a branch that was a nested step: what the step was, and when."""
+    shared |= {name: getattr(inner, name) for name in OF_STEP}
+    if branch.status in (Status.SUCCEEDED, Status.FAILED):  # it ended by itself, and says how
+        shared |= {"status": inner.status, "reason": inner.reason}
+    else:
+        shared["feedback"] = feedback_of(branch)
+    if branch.tries is not None:  # it is what the branch fell back to
+        branch.tries.conclude(inner.error)
+        shared["feedback"] = feedback_of(branch)
+    return made(StepResult, shared | {"error": noted(inner.error, what)})
 
 
 def output_of(branch: Branch) -> Any:

@@ -318,10 +318,10 @@ class Step(Node[In, Out]):
                 charge_ended(branch, scheduler.ledger)
         except BaseException as error:
             if frame.is_cancelled_by(error):
-                frame.keep(result_of(plan, name, branch, f"step {title(name)}"))
+                frame.keep(result_of(name, branch, f"step {title(name)}"))
                 frame.stopped(name)
             raise
-        result = result_of(plan, name, branch, f"step {title(name)}")
+        result = result_of(name, branch, f"step {title(name)}")
         if run.delivery is not None:
             frame.emit(StepFinished(branch.ended_at, path, str(result.status)))
         return result
