@@ -71,9 +71,9 @@ async def breach(loop: str, running: int, queued: int) -> Took:
     try:
         await Pipeline([step]).run(True, budget=Budget(cost_usd=10))
     except UsageLimitExceededError as error:
-        outcomes = error.result.step_history[0].branches.values()
-        found = Counter((outcome.reason, outcome.attempts) for outcome in outcomes)
+        outcomes = list(error.result.step_history[0].branches.values())
         took = watch.took()
+    found = Counter((outcome.reason, outcome.attempts) for outcome in outcomes)
     reason = "breach: spent 12 of 10 usd"
     assert found == Counter({(reason, 1): running, (reason, 0): queued}), found
     return took
