@@ -2,9 +2,12 @@
 
 import contextvars
 import copy
+import gc
 import math
 import pickle
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -27,6 +30,7 @@ from anabranch import (
     charge,
 )
 from anabranch._amounts import amount, passes, plus
+from anabranch._pool import Account, Pool, book
 
 NO_AMOUNTS = [-1, -0.1, math.nan, math.inf, -math.inf, True, "3", [], Decimal("NaN"), 10**400]
 NO_AMOUNTS += [Decimal("1e-9999"), Decimal(-1), 3j, Decimal("sNaN"), 10**5000]
@@ -218,6 +222,30 @@ def test_a_sum_is_over_only_when_it_is(values: list[Any], limit: Any, over: bool
     assert total(values) == total(list(reversed(values)))
 
 
+@pytest.mark.real_clock
+def test_threads_that_take_turns_at_every_step_lose_no_charge() -> None:
+    pool, usual = Pool(), sys.getswitchinterval()
+    account = Account(Account(pool))
+
+    def spend() -> None:
+        for _ in range(300):
+            book(lambda: account, {"tokens": 1, "images": 2})
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    usage = pool.usage()
+    assert usage is not None
+    assert (usage.tokens, usage.custom) == (2400, {"images": 4800})
+    assert account.sums == account.above.sums == pool.sums
+
+
 # Outside -------------------------------------------------------------------------------------
 
 
@@ -275,3 +303,25 @@ async def test_a_charge_after_its_run_ended_is_told_and_harms_nobody(caplog: Any
     kept[0].run(charge, cost_usd=3)
     assert result.usage.cost_usd == 0
     assert "charged after the run had ended" in caplog.text
+
+
+class Large:
+    """Be seen when nobody keeps it."""
+
+
+async def test_a_context_that_outlives_its_branch_keeps_no_results(anyio_backend_name: str) -> None:
+    kept: list[contextvars.Context] = []
+
+    async def branch(_: Any) -> Large:
+        kept.append(contextvars.copy_context())
+        charge(cost_usd=1)
+        return Large()
+
+    step = Step.parallel({"a": branch, "b": branch}, max_concurrency=1)
+    result = await Pipeline([step, Step("s", branch)]).run(budget=Budget(9))
+    seen = [weakref.ref(value) for value in result.step_history[0].output.values()]
+    seen.append(weakref.ref(result.output))
+    del result
+    gc.collect()
+    assert [ref() for ref in seen] == [None, None, None]
+    assert len(kept) == 3
