@@ -27,7 +27,7 @@ from anabranch._amounts import (
 from anabranch._token import Held
 from anabranch._work import Usage
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()  # a finalizer that charges may be called anywhere, and must not hang
 
 
 class Account:
