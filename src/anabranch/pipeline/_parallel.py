@@ -95,10 +95,12 @@ class ParallelStep(Node[T, dict[str, Any]]):
         rules = terms.rules(name, frame.path, len(plans)) if self._ruled else None
         scheduler = scheduler_of(terms, frame, name, len(plans), rules)
         now = run.clock()
-        try:
-            inside = self._inside(name, frame, scheduler, rules)
-        except ConfigurationError as error:
-            return refused(name, error)
+        inside = frame
+        if self._nests or self._merging is not None:
+            try:
+                inside = self._inside(name, frame, scheduler, rules)
+            except ConfigurationError as error:
+                return refused(name, error)
         if rules is not None:
             rules.expect(self._by_key)
         branches = [plan.branch(plan.key, args, inside, now) for plan in plans[:SLICE]]
@@ -144,9 +146,9 @@ class ParallelStep(Node[T, dict[str, Any]]):
         return result
 
     def _inside(self, name: str, frame: Frame, step: Scheduler, rules: Rules | None) -> Frame:
-        """Return the frame for the branches; ``frame`` itself where they need no other."""
+        """Return the frame for the branches, where they need one of their own."""
         if self._merging is None:
-            return frame.below(step, rules) if self._nests else frame
+            return frame.below(step, rules)
         merge = Merge(f"step {name!r}", self._merging, frame.context)
         return frame.below(step, rules, merge)
 

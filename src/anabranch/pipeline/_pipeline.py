@@ -137,11 +137,11 @@ class Pipeline(Node[In, Out]):
             UsageLimitExceededError: the budget was passed or ``breach_event`` set; its ``.result``
                 is what had finished by then.
         """
-        given = (context, budget, limiter, breach_event, observer, timeout)
-        terms = BARE
-        if self._needs_context or any(value is not None for value in given):
-            terms = RunTerms(*given)
-            terms.check("Pipeline.run", self._needs_context)
+        bare = context is None and budget is None and limiter is None and breach_event is None
+        if bare and observer is None and timeout is None and not self._needs_context:
+            return self._run(data, BARE)
+        terms = RunTerms(context, budget, limiter, breach_event, observer, timeout)
+        terms.check("Pipeline.run", self._needs_context)
         return self._run(data, terms)
 
     @exact("Pipeline.open")
