@@ -56,7 +56,8 @@ async def take(
             block.waiting.add(held)
         while pairs := sorted(wanted(limiters, held), key=_by_limiter):
             count = len(pairs)
-            first = pairs[turn % count]
+            # With what is lacking now; while a turn begins, with what all begin with.
+            first = next(filter(_is_away, pairs), pairs[0]) if turn % count else pairs[0]
             # Behind somebody who waits on behalf of the same, it waits for what that one waits for.
             held.waits_for = first[1] if first[0].coming is None else first[0].coming_for
             if not await _stand_in_line(*first, runtime):
@@ -72,7 +73,8 @@ async def take(
             first[1].release_on_behalf_of(first[0])
             turn += 1
             if not turn % count:
-                await runtime.sleep(pause)
+                # Never twice the same: who pauses alike meets alike, and none would get them all.
+                await runtime.sleep(pause * (1 + next(_turns) % 13 / 13))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         taken = True
     finally:
@@ -95,6 +97,12 @@ async def _stand_in_line(held: Held, limiter: Limiter, runtime: Runtime) -> bool
         held.coming.set()
         held.coming = None
     return True
+
+
+def _is_away(pair: Wanted) -> bool:
+    """Tell whether a token cannot be had now, or somebody stands in line for the same branch."""
+    held, limiter = pair
+    return held.coming is not None or limiter.borrowed_tokens >= limiter.total_tokens
 
 
 def _by_limiter(pair: Wanted) -> int:
