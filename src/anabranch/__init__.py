@@ -8,6 +8,7 @@ import logging
 
 from anabranch._budget import Budget, UsageLimits
 from anabranch._charge import Reservation, charge
+from anabranch._load import Bounds, Decision, Load
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler, open_scheduler
 from anabranch._work import Job, Outcome, Status, Usage
@@ -69,11 +70,13 @@ __all__ = [
     "BranchStarted",
     "BranchStubborn",
     "BranchTimedOutError",
+    "Bounds",
     "Breached",
     "Budget",
     "CancelWhen",
     "ConcurrencyConfig",
     "ConfigurationError",
+    "Decision",
     "DuplicateKeyError",
     "Event",
     "EventsMissed",
@@ -84,6 +87,7 @@ __all__ = [
     "LaneError",
     "LimitChanged",
     "LiveRun",
+    "Load",
     "MergeConfig",
     "MergeError",
     "MergeStrategy",

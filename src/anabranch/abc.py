@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from anabranch._load import Bounds, Decision, Load
+from anabranch._work import Outcome
 from anabranch.events import Event
 
 
@@ -51,3 +53,31 @@ class Observer(Protocol):
     """Hear of events after the fact, in a thread of its own; any callable is one."""
 
     def __call__(self, event: Event, /) -> object: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Read a part of the machine: fields of a Load by name, None for what cannot be told now.
+
+    Called in a thread, so it may block; it is left alone while a call of it hangs.
+    """
+
+    def sample(self) -> Mapping[str, float | None]: ...
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """Decide a limit from what is seen: a law without a clock, without I/O, without chance.
+
+    Equal states and loads give equal decisions; whatever it remembers is in the state.
+    """
+
+    def initial(self, config: Bounds, /) -> Any: ...
+    def next(self, state: Any, load: Load, /) -> Decision: ...
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Keep each outcome before anybody else hears of it."""
+
+    async def record(self, outcome: Outcome, /) -> None: ...

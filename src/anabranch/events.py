@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import attrs
 
+from anabranch._load import Load
 from anabranch._work import Outcome
 
 
@@ -68,11 +69,12 @@ class BranchStubborn(Event):
 
 @attrs.frozen
 class LimitChanged(Event):
-    """Say that a limit was moved, and why."""
+    """Say that a limit was moved, and why; ``load`` is what the controller saw, if one moved it."""
 
     old: float
     new: float
     reason: str
+    load: Load | None = None
 
 
 @attrs.frozen
