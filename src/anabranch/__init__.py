@@ -63,6 +63,7 @@ from anabranch.pipeline import (
 __all__ = [
     "AnabranchError",
     "AttemptFailed",
+    "Bounds",
     "BranchCancelledError",
     "BranchFailureStrategy",
     "BranchFinished",
@@ -70,7 +71,6 @@ __all__ = [
     "BranchStarted",
     "BranchStubborn",
     "BranchTimedOutError",
-    "Bounds",
     "Breached",
     "Budget",
     "CancelWhen",
