@@ -7,33 +7,41 @@ So the coroutine of a branch is stepped here, each step by ``context.run``.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, Protocol
 
 from outcome import Error
 
 
+class Owner(Protocol):
+    """Hear how a call goes on; ``slept`` is set once it has suspended.
+
+    ``suspended`` is called with what the call yields, while ``listens`` is true: to call it for
+    each branch would cost more than all the rest. ``interrupted`` is called whenever the call is
+    resumed by an error, as by a cancellation: asyncio throws it, trio sends an ``outcome.Error``.
+    """
+
+    listens: bool
+    slept: bool
+
+    def suspended(self, trap: Any) -> None: ...
+    def interrupted(self) -> None: ...
+
+
 @types.coroutine
 def step_in(
-    context: Context,
-    coroutine: Coroutine[Any, Any, Any],
-    suspended: Callable[[Any], bool],
-    interrupted: Callable[[], None],
+    context: Context, coroutine: Coroutine[Any, Any, Any], owner: Owner
 ) -> Generator[Any, Any, Any]:
-    """Await ``coroutine`` with ``context`` as its context.
-
-    ``suspended`` is called with what the coroutine yields when it suspends: the first time,
-    and then as long as it returns True. ``interrupted`` is called whenever it is resumed by
-    an error, as by a cancellation: asyncio throws it, trio sends it as an ``outcome.Error``;
-    and ``suspended`` after that, if it goes on.
-    """
+    """Await ``coroutine`` with ``context`` as its context, and tell ``owner`` how it goes."""
     run = context.run
     send = coroutine.send
     sent = None
     try:
         trap = run(send, None)
-        listens = suspended(trap)
+        if owner.listens:
+            owner.suspended(trap)
+        owner.slept = True
         while True:
             try:
                 sent = yield trap
@@ -41,16 +49,14 @@ def step_in(
                 run(coroutine.close)
                 raise
             except BaseException as error:
-                interrupted()
+                owner.interrupted()
                 trap = run(coroutine.throw, error)
-                listens = True
             else:
                 if sent.__class__ is Error:
-                    interrupted()
-                    listens = True
+                    owner.interrupted()
                 trap = run(send, sent)
-            if listens:
-                listens = suspended(trap)
+            if owner.listens:
+                owner.suspended(trap)
     except StopIteration as stop:
         return stop.value
     finally:

@@ -36,7 +36,7 @@ from anabranch.lanes._thread import io_lane
 class Hand(Lease):
     """Hold tokens, and run branches until the queue is empty or somebody else comes first."""
 
-    __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_slept", "_succeed")
+    __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_succeed", "slept")
 
     def __init__(self, ledger: Ledger, held: Held, *, guest: bool = False) -> None:
         self.ledger = ledger
@@ -48,7 +48,8 @@ class Hand(Lease):
         self._used_up = False
         self._cancels = ledger.host.native_cancels() if guest else 0
         self._leases = ledger.leases
-        self._slept = False  # the branch has suspended, so the loop went round
+        self.slept = False  # the branch has suspended, so the loop went round
+        self.listens = True  # it is to hear when its branch suspends
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
         self._proven = False  # it has run a branch
@@ -113,26 +114,24 @@ class Hand(Lease):
             if self._succeed:
                 ledger.grow(1)
 
-    def suspended(self, trap: Any) -> bool:
+    def suspended(self, trap: Any) -> None:
         """Hear that the branch has suspended: the moment to start further hands.
 
         So branches that never suspend get one hand in all, those that suspend briefly get few,
         and those that sleep soon have all that the limit allows.
-        Returns whether to be told of the next time, too: the loop need not know the deadline
-        while branches pass a checkpoint each and end.
+        The loop need not know the deadline while branches pass a checkpoint each and end.
         """
         ledger = self.ledger
         if self._used_up:
             self._works_on()
-        if ledger.unarmed and (self._slept or trap is not ledger.brief):
+        if ledger.unarmed and (self.slept or trap is not ledger.brief):
             ledger.arm()
-        self._slept = True
         if self._fresh:
             self._fresh = False
             ledger.fresh -= 1
             if ledger.room and (ledger.queue or ledger.pull is not None):
                 ledger.grow_in_step()
-        return ledger.unarmed
+        self.listens = ledger.unarmed
 
     async def _lease(self) -> bool:
         """Work under one cancel scope; True when a fresh one should follow it."""
@@ -161,7 +160,7 @@ class Hand(Lease):
         """Run branches; True when the scope is used up, False when the hand should end."""
         ledger, held, origin = self.ledger, self.held, self._origin
         clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
-        suspended, interrupted, host = self.suspended, self.interrupted, ledger.host
+        host = ledger.host
         nameplate: Any = (
             SimpleNamespace() if self._guest else ledger.runtime.lowlevel.current_task()
         )
@@ -188,7 +187,7 @@ class Hand(Lease):
                 self._leases = True
                 return True
             self.branch = branch
-            self._slept = False
+            self.slept = False
             self._proven = True
             nameplate.name = branch.key
             started = now
@@ -203,10 +202,7 @@ class Hand(Lease):
                     context.run(holding.set, held)
                 try:
                     branch.value = await step_in(
-                        context,
-                        context.run(branch.fn, *branch.args, **branch.kwargs),
-                        suspended,
-                        interrupted,
+                        context, context.run(branch.fn, *branch.args, **branch.kwargs), self
                     )
                 except Exception as error:
                     self._failed(branch, error)
@@ -225,7 +221,7 @@ class Hand(Lease):
                     ledger.publish(branch)
             if self._used_up:
                 return True
-            if self._slept:
+            if self.slept:
                 if started > host.tick:  # nobody has noticed since that the loop went round
                     host.tick = now
             elif now - host.tick >= SLICE_S:
@@ -244,7 +240,7 @@ class Hand(Lease):
         try:
             value = context.run(branch.fn, *branch.args, **branch.kwargs)
             if branch.kind != PLAIN or type(value) is CoroutineType:
-                value = await step_in(context, value, self.suspended, self.interrupted)
+                value = await step_in(context, value, self)
         except Exception as error:
             self._failed(branch, error)
         else:
@@ -260,6 +256,7 @@ class Hand(Lease):
         lane = io_lane(ledger.host)
         ledger.begin_threads()
         self.suspended(branch)  # it will: others may start
+        self.slept = True
         place = Held((lane.limiter,), parent=self.held, inside=True)
         if branch.tries is not None:
             self._take_up(branch)
@@ -298,7 +295,7 @@ class Hand(Lease):
             context, coroutine = thread.left
             context.run(holding.set, self.held)
             try:
-                value = await step_in(context, coroutine, self.suspended, self.interrupted)
+                value = await step_in(context, coroutine, self)
             except Exception as error:
                 self._failed(branch, error)
             else:
@@ -318,5 +315,5 @@ class Hand(Lease):
     def _become_fresh(self) -> None:
         """Count as a hand that may start others again: some may have ended meanwhile."""
         if not self._fresh:
-            self._fresh = True
+            self._fresh = self.listens = True
             self.ledger.fresh += 1

@@ -21,11 +21,22 @@ from anabranch._work import Status
 class Lease:
     """Hold what a hand holds for the branch of the moment: tokens, a scope, perhaps a thread."""
 
-    __slots__ = ("_cancels", "_guest", "_scope", "_thread", "_used_up", "branch", "held", "ledger")
+    __slots__ = (
+        "_cancels",
+        "_guest",
+        "_scope",
+        "_thread",
+        "_used_up",
+        "branch",
+        "held",
+        "ledger",
+        "listens",
+    )
 
     # A hand sets them all: to call up here for it costs half a microsecond a hand.
     ledger: Ledger
     held: Held
+    listens: bool  # it is to hear when its branch suspends
     branch: Branch | None  # begun, and not recorded
     _guest: bool  # it works in the task that opened the scheduler
     _thread: ThreadHand | None  # the one at work, or the one that was abandoned
@@ -35,7 +46,7 @@ class Lease:
 
     def interrupted(self) -> None:
         """Hear that something was thrown into the branch: most likely a cancellation."""
-        self._used_up = True
+        self._used_up = self.listens = True
 
     def _works_on(self) -> None:
         """Hear that the branch has suspended again after that: most branches end instead."""
@@ -62,7 +73,7 @@ class Lease:
         if self._scope is None:  # opened so that single branches cannot be cancelled
             return False
         branch.reason = reason
-        self._used_up = True
+        self._used_up = self.listens = True
         self._scope.cancel(reason=reason)
         return True
 

@@ -168,7 +168,7 @@ def frames_of(coroutine: Any, hand: object = None) -> list[FrameType]:
             inner = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
         if frame is not None:
             if frame.f_code is _STEP_IN:
-                if getattr(frame.f_locals["interrupted"], "__self__", None) is hand:
+                if frame.f_locals["owner"] is hand:
                     frames.clear()
                 inner = frame.f_locals["coroutine"] if waits else None
             frames.append(frame)

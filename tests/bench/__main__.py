@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def run(cases: Sequence[_core.Case], extent: Extent) -> tuple[list[_report.Row],
     for index, case in enumerate(cases):
         print(_report.heading(case.title), flush=True)
         prefix = f"[{index + 1}/{len(cases)}] {case.name} "
+        gc.collect()
+        gc.freeze()  # what the cases before have left is walked no more: each begins alike
         try:
             for row in case.run(extent, lambda text, prefix=prefix: progress.tell(prefix + text)):
                 progress.clear()
