@@ -3,7 +3,7 @@
 import anyio
 
 from anabranch._host import current_host
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from tests.branches import no_checkpoint, read, statuses, submit
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch._work import Job
 from anabranch.errors import ConfigurationError, DuplicateKeyError
 from tests.branches import Watch, no_checkpoint, read, sleep, statuses, submit

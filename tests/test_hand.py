@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trio
 
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch.errors import BranchTimedOutError
 from tests.branches import Watch, fails, no_checkpoint, read, sleep, statuses, submit
 

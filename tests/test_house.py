@@ -45,6 +45,7 @@ BROAD_EXCEPT = {
     "_anyio.py": "what a thread raises, whatever it is, belongs to the task that waits for it",
     "_feed.py": "what the user's iterable raises is raised when the block is left",
     "_scheduler.py": "cleans up, and raises it again",
+    "_recording.py": "what a recorder raises stops the run, or is reported, as asked",
     "pipeline/": "what a user's object raises when it is called, copied or written costs no result",
     "_observers.py": "an observer that raises can hurt nobody else",
     "cli/_load.py": "what the user's file raises is shown as the user's own traceback",

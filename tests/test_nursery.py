@@ -7,7 +7,7 @@ import anyio
 import pytest
 import trio
 
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from tests.branches import Watch, read, sleep, statuses, submit
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from anabranch import _observers
 from anabranch._observers import Delivery
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch.events import (
     BranchFinished,
     BranchQueued,

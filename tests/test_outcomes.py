@@ -2,7 +2,7 @@
 
 import anyio
 
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from tests.branches import read, sleep, submit
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from anabranch import BranchFinished, ConfigurationError, Job, Retry, Status
 from anabranch._host import current_host
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch.lanes._thread import io_lane
 from tests.branches import Watch, fails, read, sleep, statuses, submit
 

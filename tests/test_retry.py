@@ -15,8 +15,8 @@ import pytest
 
 from anabranch import AttemptFailed, BranchStarted, ConfigurationError, Job, Retry, Status
 from anabranch._host import current_host
+from anabranch._open import open_scheduler
 from anabranch._retry import ALWAYS, allowance, asked, draw, wait_after
-from anabranch._scheduler import open_scheduler
 from anabranch.lanes._thread import io_lane
 from tests.branches import Watch, read, statuses, submit
 

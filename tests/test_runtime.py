@@ -12,8 +12,8 @@ import uvloop
 
 from anabranch import _anyio
 from anabranch._host import current_host
+from anabranch._open import open_scheduler
 from anabranch._runtime import current, loop_runs_here
-from anabranch._scheduler import open_scheduler
 from anabranch.errors import HostLoopError
 from tests.branches import read, sleep, statuses, submit
 
@@ -139,7 +139,7 @@ async def test_the_clock_may_be_read_in_a_thread():
 def test_the_seam_needs_no_trio_for_asyncios_users():
     script = (
         "import asyncio, sys\n"
-        "from anabranch._scheduler import open_scheduler\n"
+        "from anabranch._open import open_scheduler\n"
         "from anabranch._work import Job\n"
         "async def main():\n"
         "    async with open_scheduler(2) as scheduler:\n"

@@ -8,7 +8,7 @@ import anyio
 import pytest
 import trio
 
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch._work import Job
 from anabranch.errors import (
     ConfigurationError,

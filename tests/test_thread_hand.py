@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from anabranch._host import current_host
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch._thread_hand import ThreadHand
 from anabranch.lanes._thread import io_lane
 from tests.branches import Watch, read, sleep, statuses, submit
@@ -441,7 +441,7 @@ async def test_a_system_exit_in_a_thread_arrives_as_itself():
 
 SCRIPT = """
     import threading, time
-    from anabranch._scheduler import open_scheduler
+    from anabranch._open import open_scheduler
     from anabranch._work import Job
 
     async def main():

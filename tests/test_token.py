@@ -5,7 +5,8 @@ import pytest
 
 from anabranch._host import current_host
 from anabranch._knot import Block, Loan, take
-from anabranch._scheduler import Scheduler, open_scheduler
+from anabranch._open import open_scheduler
+from anabranch._scheduler import Scheduler
 from anabranch._token import Held, holding, take_nowait
 from tests.branches import Watch, read, sleep, statuses, submit
 

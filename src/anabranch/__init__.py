@@ -9,8 +9,9 @@ import logging
 from anabranch._budget import Budget, UsageLimits
 from anabranch._charge import Reservation, charge
 from anabranch._load import Bounds, Decision, Load
+from anabranch._open import open_scheduler
 from anabranch._retry import Retry
-from anabranch._scheduler import Scheduler, open_scheduler
+from anabranch._scheduler import Scheduler
 from anabranch._work import Job, Outcome, Status, Usage
 from anabranch.errors import (
     AnabranchError,

@@ -118,6 +118,9 @@ class Intake:
     def was_read(self) -> None:
         """Hear that the outcome of something that was fed has been read: more may be pulled."""
         self._unread -= 1
+        self._may_pull_more()
+
+    def _may_pull_more(self) -> None:
         if self.feeds:
             self.feeds.reader_moved()
             if not self._ledger.reader_moved() and not self._ledger.queue:
@@ -133,6 +136,8 @@ class Intake:
         self._keys.discard(branch.key)
         if branch.feed is self:
             self._unread += 1
+            if self._ledger.recorded and self._reader is not None and self._reader.nobody_reads:
+                self._may_pull_more()  # it may have waited for the recorder
         if self._reader is not None:
             self._reader.wake()
 
@@ -160,10 +165,11 @@ class Intake:
         return self.feeds is not None and self.feeds.is_plain() and not self._may_pull()
 
     def _may_pull(self) -> bool:
-        """Tell whether fewer than two limits' worth of outcomes are unread."""
-        if self._reader is None or self._reader.nobody_reads:
-            return True
-        return self._unread < max(1, 2 * self._ledger.limit())
+        """Tell whether fewer than two limits' worth of outcomes are unread, or not recorded."""
+        late = self._ledger.unrecorded
+        if self._reader is not None and not self._reader.nobody_reads:
+            late += self._unread
+        return not late or late < max(1, 2 * self._ledger.limit())
 
     def _ended(self) -> None:
         self._ledger.reader_moved(math.inf)  # hands that wait for it have nothing to come

@@ -37,6 +37,8 @@ class Ledger:
 
     # What few schedulers ever change stands here: a small step pays for each attribute it sets.
     read = 0  # how many of those that ended have been read, and are gone
+    recorded = False  # what ends goes to a recorder first
+    unrecorded = 0  # how many have ended and wait for the recorder
     counts: Counter[str]  # by status, where ended branches are not kept
     from_threads: deque[Branch]  # what threads ended and the loop has not published; likewise
     settling = False  # the loop has been asked to publish what threads ended

@@ -12,6 +12,7 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
 
+from anabranch._attempt import note_stop
 from anabranch._branch import Branch
 from anabranch._dispatch import Dispatcher
 from anabranch._feed import Accept
@@ -24,48 +25,18 @@ from anabranch._knot import Loan, close_block, open_block, take
 from anabranch._ledger import Ledger
 from anabranch._limits import lendable, limiters_of
 from anabranch._nursery import Alone, is_cancelled, leave
-from anabranch._observers import Delivery, check_observer
-from anabranch._options import exact
+from anabranch._observers import Delivery
 from anabranch._outcomes import Outcomes
 from anabranch._pool import Outside
+from anabranch._recording import Recording
 from anabranch._runtime import check_thread, loop_runs_here
 from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
-from anabranch._work import Job, Status, check_limit
-from anabranch.abc import Limiter, Observer
-from anabranch.errors import (
-    HostLoopError,
-    SchedulerClosedError,
-    not_built_yet,
-)
+from anabranch._work import Job, Status
+from anabranch.abc import Limiter, Recorder
+from anabranch.errors import HostLoopError, SchedulerClosedError
 
 EVENTS_AT_ONCE = 500  # that jobs are queued, before the loop goes round
-
-
-@exact("open_scheduler")
-def open_scheduler(
-    limit: float | Limiter, *, observer: Observer | None = None, recorder: None = None
-) -> Scheduler:
-    """Open a scheduler that runs at most ``limit`` branches at once.
-
-    Use it with ``async with``; leaving the block waits for every branch,
-    an exception in the block cancels them.
-
-    Args:
-        limit: a whole number of at least 1, ``math.inf`` for none, or a CapacityLimiter of the
-            host's loop, which may be shared with others and is never resized by anabranch.
-        observer: called with each event, in a thread of its own.
-
-    Raises:
-        ConfigurationError: a limit that cannot be meant.
-    """
-    if recorder is not None:
-        raise not_built_yet("open_scheduler", "recorder", recorder)
-    check_observer("open_scheduler", observer)
-    if not isinstance(limit, Limiter) and limit != math.inf:
-        check_limit("open_scheduler", "limit", limit)
-    delivery = Delivery(observer) if observer is not None else None
-    return Scheduler([limit], delivery=delivery, own_delivery=True)
 
 
 class Scheduler:
@@ -74,6 +45,7 @@ class Scheduler:
     _alone = False  # one branch, so the calling task is the only hand
     _loan: Loan  # where a branch opened it
     _intake: Intake | None = None  # a step that has its branches needs none
+    _recording: Recording | None = None
     _state = "new"
 
     def __init__(
@@ -82,6 +54,8 @@ class Scheduler:
         *,
         delivery: Delivery | None = None,
         own_delivery: bool = False,
+        recorder: Recorder | None = None,
+        stops_unrecorded: bool = True,
         step: str = "",
         timeout: float | None = None,
         reads: bool = True,
@@ -93,6 +67,8 @@ class Scheduler:
         rules: Sequence[Applied] = (),
         grace: float | None = 5.0,
     ) -> None:
+        self._recorder = recorder
+        self._stops_unrecorded = stops_unrecorded  # the run, where the recorder fails
         self._rules = rules
         self._grace = grace  # how long a branch may work on after a cancellation, unmentioned
         self._outside = outside  # the step around it, or the run
@@ -143,6 +119,9 @@ class Scheduler:
         if self._live is not None:
             self._live.opened(self)
         self._runtime = runtime
+        if self._recorder is not None:
+            on_failure = self.stop if self._stops_unrecorded else None
+            self._recording = await Recording.open(ledger, self._recorder, on_failure)
         if not self._keeps:
             ledger.counts = Counter()
         if self._alone:
@@ -180,13 +159,15 @@ class Scheduler:
         try:
             swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:
-            self._close()
+            await self._close()
             await self._end_loan(waits=False)
             raise
-        self._close()
+        await self._close()
         await self._end_loan(waits=error is None or swallowed)
         if error is not None and not swallowed:
             return False
+        if self._recording is not None and self._stops_unrecorded and self._recording.error:
+            raise self._recording.error
         if intake is not None and intake.feeds is not None and intake.feeds.error is not None:
             raise intake.feeds.error
         return swallowed
@@ -266,6 +247,7 @@ class Scheduler:
         self.ledger.stopped = self.ledger.stopped or reason
         self._record_queued(self.ledger.stopped)
         if not whole:
+            note_stop()
             self._nursery.cancel_scope.cancel(reason=reason)
 
     def start_no_more(self, reason: str) -> None:
@@ -375,7 +357,7 @@ class Scheduler:
         finally:
             close_block(block, held)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
         if ledger.loop is not None:
@@ -387,6 +369,8 @@ class Scheduler:
             fed = self._intake is not None and bool(self._intake.feeds)
             ledger.cut_off = ledger.cut_off or bool(ledger.waiting()) or fed
             self._record_queued(ledger.why_cancelled())
+        if self._recording is not None:
+            await self._recording.close()
         self._state = "closed"
         if self._live is not None:
             self._live.closed(self)

@@ -9,7 +9,8 @@ import hypothesis.strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from anabranch import Job, Retry
-from anabranch._scheduler import Scheduler, open_scheduler
+from anabranch._open import open_scheduler
+from anabranch._scheduler import Scheduler
 from tests.properties._machine import (
     Machine,
     at_once,
