@@ -30,6 +30,7 @@ from anabranch._work import OWN_CANCELS
 T = TypeVar("T")
 
 Cancelled = asyncio.CancelledError
+WAITS_WITHOUT_A_GAIN = (asyncio.sleep.__code__, asyncio.Event.wait.__code__)
 
 __all__ = [
     "CancelScope",

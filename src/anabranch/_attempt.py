@@ -2,16 +2,33 @@
 
 A hand runs many branches in one task, and each must have contextvars that no other sees.
 So the coroutine of a branch is stepped here, each step by ``context.run``.
+
+A loop does not take back a wait that is over: of branches whose sleeps end in one turn of the loop
+all would go on, although the first one to do so has passed the budget. So whoever stops branches
+calls ``note_stop``, and a branch that was woken in the same turn is not sent on from a sleep, or
+from the wait for an event. What it waited for else may be its own by now, as a lock is, and would
+be lost: then it goes on to its next wait.
 """
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import Context
 from typing import Any, Protocol
 
 from outcome import Error
+
+from anabranch._runtime import current, may_be_left
+
+_stops = 0  # how often branches were stopped; only ever compared
+
+
+def note_stop() -> None:
+    """Hear that branches are being cancelled which may have been woken already."""
+    global _stops  # noqa: PLW0603  # the cheapest that every resumption can afford to compare
+    _stops += 1
 
 
 class Owner(Protocol):
@@ -36,6 +53,7 @@ def step_in(
     """Await ``coroutine`` with ``context`` as its context, and tell ``owner`` how it goes."""
     run = context.run
     send = coroutine.send
+    stops = _stops
     sent = None
     try:
         trap = run(send, None)
@@ -45,6 +63,9 @@ def step_in(
         while True:
             try:
                 sent = yield trap
+                if stops != _stops and sent.__class__ is not Error:
+                    stops = _stops
+                    yield from _pass_on_cancel(coroutine)
             except GeneratorExit:
                 run(coroutine.close)
                 raise
@@ -61,6 +82,13 @@ def step_in(
         return stop.value
     finally:
         sent = None  # trio's Error keeps the error, whose traceback keeps this frame: a ring
+
+
+def _pass_on_cancel(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
+    """Raise the cancellation that came too late to wake a sleep, once it is due."""
+    runtime = current()
+    if runtime.current_effective_deadline() == -math.inf and may_be_left(coroutine):
+        yield from runtime.lowlevel.checkpoint_if_cancelled().__await__()
 
 
 def parted(error: BaseException) -> tuple[BaseException | None, Exception | None]:

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from anabranch._again import begin, settled
-from anabranch._attempt import parted
+from anabranch._attempt import note_stop, parted
 from anabranch._branch import Branch
 from anabranch._ledger import Ledger
 from anabranch._runtime import own_cancel
@@ -74,6 +74,7 @@ class Lease:
             return False
         branch.reason = reason
         self._used_up = self.listens = True
+        note_stop()
         self._scope.cancel(reason=reason)
         return True
 

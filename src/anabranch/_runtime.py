@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -140,6 +142,38 @@ def own_cancel(before: int | None) -> str:
     from anabranch import _anyio
 
     return _anyio.own_cancel(before)
+
+
+def may_be_left(coroutine: Any) -> bool:
+    """Tell whether a suspended coroutine waits for what it can go without though it is there.
+
+    A sleep's end and an event that was set are; the rest might be lost, as a lock would be.
+    """
+    safe = _waits_without_a_gain()
+    while coroutine is not None:
+        if getattr(coroutine, "cr_code", None) in safe:
+            return True
+        coroutine = _awaited_by(coroutine)
+    return False
+
+
+def _awaited_by(waits: Any) -> Any:
+    """Return what a suspended coroutine, or another awaitable, awaits; None if nobody can know."""
+    for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+        if hasattr(waits, name):
+            return getattr(waits, name)
+    # A step of an async generator, or what `__await__` of a coroutine gave: neither tells.
+    inside = (each for each in gc.get_referents(waits) if inspect.isawaitable(each) or
+              inspect.isasyncgen(each))  # fmt: skip
+    return next(inside, None)
+
+
+def _waits_without_a_gain() -> tuple[Any, ...]:
+    if on_trio():
+        return (sys.modules["trio"].Event.wait.__code__,)  # a sleep is taken back by trio itself
+    from anabranch import _anyio
+
+    return _anyio.WAITS_WITHOUT_A_GAIN
 
 
 def for_thread(fn: Callable[[], None]) -> Callable[[], None]:

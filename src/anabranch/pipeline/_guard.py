@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from anabranch._attempt import note_stop
 from anabranch._branch import Branch
 from anabranch._scheduler import Scheduler
 from anabranch._watch import WAS_SET, Watcher, check_event_home
@@ -66,6 +67,7 @@ class Guard:
             if self.at < scheduler.ledger.deadline:  # else that has struck first
                 scheduler.stop(reason, whole=True)
         if self.scope is not None:
+            note_stop()
             self.scope.cancel(reason=reason)
 
 
