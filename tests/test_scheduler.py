@@ -14,7 +14,6 @@ from anabranch.errors import (
     ConfigurationError,
     DuplicateKeyError,
     HostLoopError,
-    NotBuiltYetError,
     SchedulerClosedError,
 )
 from tests.branches import Watch, fails, no_checkpoint, read, sleep, statuses, submit
@@ -422,11 +421,6 @@ async def test_a_stop_gives_every_job_its_outcome_and_the_reason():
 async def test_a_limit_that_cannot_be_meant_is_refused(limit):
     with pytest.raises(ConfigurationError, match=r"open_scheduler: limit="):
         open_scheduler(limit)
-
-
-async def test_a_recorder_is_refused_by_name():
-    with pytest.raises(NotBuiltYetError, match="recorder"):
-        open_scheduler(1, recorder=object())
 
 
 async def test_an_observer_that_cannot_be_called_is_refused():
