@@ -1,0 +1,210 @@
+"""Follow the load: the default law, guards over a search.
+
+At every sample each guard says how many branches its own matter allows: memory, failures, cores, a
+lagging loop, an unused limit. Between them the search looks for the limit that buys throughput. The
+least of what they say is decided, so that more pressure can never raise a limit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from anabranch._load import Bounds, Decision, Load
+from anabranch._options import exact_fields
+from anabranch.controllers import (
+    _check,
+    _weir_cpu,
+    _weir_epochs,
+    _weir_failures,
+    _weir_memory,
+    _weir_rest,
+)
+from anabranch.controllers._seen import decided, seen
+from anabranch.controllers._weir_window import Window
+
+GAP = 3.5  # seconds without a sample after which counts say nothing
+SOON = 0.25  # seconds to the next sample while memory fills
+WATCHED = 0.4  # share of memory from which on it is watched closely
+SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
+LONGEST_RUN = 30.0
+
+
+@attrs.frozen
+class State:
+    """Hold what each part remembers, and what is common to them.
+
+    Attributes:
+        limit: that was decided. t: of the last sample. changed, raised: when it last was.
+        run_time: the usual one, seconds; 0 while unknown. heavy_until: no growth before that.
+    """
+
+    bounds: Bounds
+    limit: int
+    epochs: _weir_epochs.Epochs
+    t: float = -math.inf
+    changed: float = -math.inf
+    raised: float = -math.inf
+    run_time: float = 0.0
+    heavy_until: float = -math.inf
+    memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
+    gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
+    failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
+    cpu: _weir_cpu.Cpu = attrs.field(factory=_weir_cpu.Cpu)
+    rest: _weir_rest.Rest = attrs.field(factory=_weir_rest.Rest)
+
+
+@attrs.frozen
+class Say:
+    """Say which limit a part asks for, and why."""
+
+    limit: float
+    cause: str
+
+
+@exact_fields
+@attrs.frozen(kw_only=True)
+class Weir:
+    """Decide by memory, failures, cores and throughput, whichever allows the least.
+
+    Args:
+        memory, gpu_memory: shares of what there is that may be used.
+
+    Raises:
+        ConfigurationError: a share that is none.
+    """
+
+    memory: float = attrs.field(default=0.83, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.95, validator=_check.share)
+
+    def initial(self, bounds: Bounds, /) -> State:
+        """Return the state of a run that begins."""
+        return State(bounds, bounds.initial, _weir_epochs.Epochs(Window(bounds.initial)))
+
+    def next(self, state: State, load: Load, /) -> Decision:
+        """Decide from one load."""
+        bounds = state.bounds
+        now = seen(load, bounds, state.t)
+        began = state.t == -math.inf
+        dt = 0.0 if began else now.t - state.t
+        if not began and dt <= 0:
+            return decided(state, load, bounds, now.limit, "")
+        limit = int(now.limit)
+        state = attrs.evolve(state, t=now.t, run_time=_run_time(state.run_time, now))
+        if limit != state.limit or began or dt > GAP:
+            epochs = _weir_epochs.moved(state.epochs, limit, now.t)
+            state = attrs.evolve(state, limit=limit, epochs=epochs, changed=now.t)
+        state, room = self._memory(state, now, dt)
+        state, caps = self._guards(state, now, dt)
+        if room.limit < SLIGHT * limit:
+            caps.append(room)
+            state = attrs.evolve(state, heavy_until=now.t + 1.2 * state.run_time)
+        state, wish = self._wish(state, now, dt, room.limit)
+        chosen = min([*caps, wish], key=_limit)
+        decision = decided(state, load, bounds, chosen.limit, chosen.cause, _again(state, now))
+        return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
+
+    def _guards(self, state: State, now: Load, dt: float) -> tuple[State, list[Say]]:
+        """Ask each guard for its cap; those which have none are left out."""
+        caps = []
+        if 0 < dt <= GAP:
+            failures = _weir_failures.count(state.failures, now, dt, state.run_time)
+            failures, most, cause = _weir_failures.heed(failures, now, state.run_time, state.raised)
+            caps.append(Say(most, cause))
+            settled = now.in_use <= now.limit and now.t - dt >= state.changed
+            cpu, most, cause = _weir_cpu.press(
+                state.cpu, now, settled and _weir_rest.reached(now), state.run_time
+            )
+            caps.append(Say(most, cause))
+            rest, most, cause = _weir_rest.lagging(state.rest, now)
+            caps.append(Say(most, cause))
+            least = min(state.bounds.initial, state.limit)
+            rest, most, cause = _weir_rest.unused(rest, now, least)
+            caps.append(Say(most, cause))
+            state = attrs.evolve(state, failures=failures, cpu=cpu, rest=rest)
+        return state, [cap for cap in caps if cap.limit < math.inf]
+
+    def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say]:
+        """Weigh the branches once more, and say how many fit."""
+        room, dt = Say(math.inf, ""), min(dt, GAP)
+        if (sight := _sight(now, "memory", self.memory)) is not None:
+            weight = _weir_memory.weigh(state.memory, sight, now.in_use, now.ages, dt)
+            state = attrs.evolve(state, memory=weight)
+            most = _weir_memory.cap(weight, sight, now.in_use)
+            room = Say(most, _full("memory", sight, weight))
+        if (sight := _sight(now, "gpu", self.gpu_memory)) is not None:
+            weight = _weir_memory.weigh(state.gpu, sight, now.in_use, now.ages, dt)
+            state = attrs.evolve(state, gpu=weight)
+            most = _weir_memory.cap(weight, sight, now.in_use)
+            room = min(room, Say(most, _full("gpu memory", sight, weight)), key=_limit)
+        return state, room
+
+    def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
+        """Ask the search, and whatever would undo a cut, within what the guards allow."""
+        stay = Say(now.limit, "")
+        settled = now.t - dt >= state.changed + min(state.run_time, LONGEST_RUN)
+        if not 0 < dt <= GAP or not _weir_rest.reached(now):
+            return state, stay
+        reach = min(room, _weir_cpu.reach(now), state.bounds.ceiling)
+        reach = min(reach, _weir_failures.roof(state.failures, now.t) - 1)
+        if now.t < state.heavy_until or state.failures.bad:
+            reach = min(reach, now.limit)
+        failures, back, cause = _weir_failures.recovered(state.failures, now, state.run_time)
+        if back:
+            return attrs.evolve(state, failures=failures), Say(max(back, now.limit), cause)
+        seen_cpu = now.in_use <= now.limit and now.t - dt >= state.changed
+        cpu, back_to, cause = _weir_cpu.relieve(state.cpu, now, seen_cpu, state.run_time)
+        if back_to > now.limit:
+            return attrs.evolve(state, cpu=cpu), Say(back_to, cause)
+        if not settled or now.in_use > now.limit or state.failures.bad:
+            return state, stay
+        epochs, limit, cause = _weir_epochs.search(state.epochs, now, dt, state.run_time, reach)
+        return attrs.evolve(state, epochs=epochs), Say(limit, cause)
+
+
+def _limit(say: Say) -> float:
+    return say.limit
+
+
+def _run_time(usual: float, now: Load) -> float:
+    """Return the usual run time: an average that also hears of those which have not ended."""
+    if not now.latencies:
+        oldest = sum(now.ages) / len(now.ages) if now.ages else 0.0
+        return max(usual, min(oldest, LONGEST_RUN))
+    mean = sum(now.latencies) / len(now.latencies)
+    return min(LONGEST_RUN, mean if usual == 0 else usual + 0.3 * (mean - usual))
+
+
+def _after(state: State, now: Load, limit: int, searched: bool) -> State:
+    """Return the state after the limit was decided."""
+    if limit == now.limit:
+        return attrs.evolve(state, limit=limit)
+    raised = now.t if limit > now.limit else state.raised
+    epochs = state.epochs
+    if not searched or epochs.window.limit != limit:
+        epochs = _weir_epochs.moved(epochs, limit, now.t)
+    return attrs.evolve(state, limit=limit, changed=now.t, raised=raised, epochs=epochs)
+
+
+def _sight(now: Load, name: str, share: float) -> _weir_memory.Sight | None:
+    if name == "memory":
+        used, total, own = now.memory_used, now.memory_total, now.own_memory
+    else:
+        used, total, own = now.gpu_memory_used, now.gpu_memory_total, None
+    if used is None or total is None:
+        return None
+    return _weir_memory.Sight(used, total, own, share)
+
+
+def _full(what: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
+    each = f", {weight.each / 2**20:.0f} MiB a branch" if weight.each else ""
+    return f"{what} {sight.full:.0%} of {sight.total / 2**30:.1f} GiB{each}"
+
+
+def _again(state: State, now: Load) -> float | None:
+    sight = _sight(now, "memory", 1.0) or _sight(now, "gpu", 1.0)
+    if sight is None or sight.full < WATCHED or not now.in_use:
+        return None
+    ahead = max(state.memory.each, state.gpu.each) * now.limit
+    return SOON if ahead > 0.25 * sight.total else None

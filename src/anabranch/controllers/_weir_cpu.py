@@ -1,0 +1,94 @@
+"""Judge the CPU by the CPU: the guard of cores, and how far they let a limit grow.
+
+Cores that are busy are no fault; that work waits for them is. So the limit comes down when both
+are so, until the waiting ends or the cores would fall idle, and never below half of the cores:
+that is a fair share beside a neighbour, and enough to see when it has left.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from anabranch._load import Load
+
+BUSY = 0.97
+WAITING = 0.85
+BUSY_ALONE = 0.98  # where nobody tells what waits
+STILL = 0.92  # above it nothing grows
+IDLE = 0.85  # below it a cut was too much
+AIM = 0.98
+LATER = 60.0  # seconds for which a limit that was right is not cut again
+
+
+@attrs.frozen
+class Cpu:
+    """Remember what was cut for the CPU's sake.
+
+    Attributes:
+        busy: samples in a row in which work waited for cores. cuts: in a row without effect.
+        above: the limit before the last cut; 0 for none. right, until: a limit below which cores
+            fell idle, and until when that holds. slower: log run time when it was found.
+    """
+
+    busy: int = 0
+    cuts: int = 0
+    above: int = 0
+    right: int = 0
+    until: float = -math.inf
+    run_time: float = 0.0
+
+
+def is_pressed(now: Load) -> bool:
+    """Tell whether cores are busy and work waits for them."""
+    if now.cpu is None:
+        return False
+    if now.cpu_pressure is None:
+        return now.cpu > BUSY_ALONE
+    return now.cpu > BUSY and now.cpu_pressure > WAITING
+
+
+def reach(now: Load) -> float:
+    """Return the limit up to which cores allow growth; infinite where cpu is unknown."""
+    if now.cpu is None:
+        return math.inf
+    if now.cpu > STILL:
+        return now.limit
+    return max(now.limit, now.limit * AIM / max(now.cpu, 0.01))
+
+
+def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:
+    """Return the state, a cap (infinite for none), and its cause."""
+    if not is_pressed(now):
+        return attrs.evolve(state, busy=0, cuts=0), math.inf, ""
+    if not settled:
+        return state, math.inf, ""
+    state = attrs.evolve(state, busy=state.busy + 1)
+    if state.busy < 2:
+        return state, math.inf, ""
+    least = math.ceil((now.cores or 1.0) / 2)
+    if now.t < state.until and run_time < 1.35 * state.run_time:
+        least = max(least, state.right)
+    # What had no effect was too little: cut more each time, to half in the end.
+    target = max(least, math.floor(now.limit * max(0.5, 0.8 ** (1 + state.cuts))))
+    if target >= now.limit:
+        return state, math.inf, ""
+    state = attrs.evolve(state, busy=0, cuts=state.cuts + 1, above=int(now.limit))
+    return state, target, cause(now)
+
+
+def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:
+    """Return the state, a limit to go back to (0 for none), and its cause: a cut was too much."""
+    if not state.above or not settled or now.cpu is None or now.cpu >= IDLE:
+        return state, 0.0, ""
+    back = min(float(state.above), math.ceil(now.limit * AIM / max(now.cpu, 0.01)))
+    state = Cpu(right=int(back), until=now.t + LATER, run_time=run_time)
+    return state, back, cause(now)
+
+
+def cause(now: Load) -> str:
+    """Say what is seen of the CPU."""
+    cores = "" if now.cores is None else f" of {now.cores:g} cores"
+    waits = "" if now.cpu_pressure is None else f", pressure {now.cpu_pressure:.0%}"
+    return f"cpu {now.cpu or 0.0:.0%}{cores}{waits}"
