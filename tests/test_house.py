@@ -27,9 +27,11 @@ LONG_FUNCTIONS: Mapping[str, str] = {  # a hot loop: with its reason and its ben
 }
 NAMES: Mapping[str, str] = {  # a name that a host library asks for
     "pipeline/_gate.py:tasks_waiting": "the statistics of trio's and anyio's limiters have it",
+    "workerpool/_config.py:backoff_base_seconds": "seed 001's word",
 }
 FACADES = {
-    "workerpool.py": "seed 001's words",
+    "workerpool/": "seed 001's words",
+    "errors.py:TaskExecutionError": "seed 001's word",
     "executor/": "seeds 000 and 002's words",
     "manager/": "seed 003's words",
     "_anyio.py": "the loop's tasks, as the loop calls them",
@@ -51,7 +53,11 @@ BROAD_EXCEPT = {
     "cli/_load.py": "what the user's file raises is shown as the user's own traceback",
     "cli/_run.py": "what a branch lets through ends the program with the user's own traceback",
     "cli/_shown.py": "a value that cannot write itself costs no result",
+    "samplers/_checked.py": "a sampler that raises, a user's or ours, costs a signal and no run",
+    "samplers/_host.py": "psutil raises whatever it makes of a broken /proc: a signal less",
+    "samplers/_patience.py": "what the call raises crosses a thread as a value",
     "lanes/": "an Exception crosses a thread or a process as a value",
+    "workerpool/": "what a task raises, whatever it is, belongs to who waits for it",
 }
 ASYNCIO = {
     "_anyio.py": "the seam",
@@ -62,12 +68,14 @@ LATE_IMPORTS = {
     "_runtime.py": "no loop is imported before it runs",
     "_anyio.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
     "_observers.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
+    "samplers/_nvml.py:pynvml": "20 ms, for those only who ask for GPUs",
 }
 OWN_CLOCK = {
+    "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
-    "samplers/_cpu.py": "CPU seconds are over real seconds, whatever the loop's clock says",
+    "samplers/": "machines are read, and drivers waited for, in real seconds",
 }
 
 

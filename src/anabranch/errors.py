@@ -14,6 +14,8 @@
     ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
     ├── BranchCancelledError           nobody's: stopped by a deadline, a rule, or from outside
+    ├── TaskExecutionError             the task's: it did not succeed; the cause is what it raised
+    ├── WaitTimeoutError               the caller's: a wait was over before its tasks (a TimeoutError)
     ├── MergeError                     the branches': what they changed does not go together
     └── StepFailedError                the step's: it failed, and no branch has an error of its own
 
@@ -23,7 +25,7 @@ Whatever a branch itself raises is data: it is kept as it is, in the branch's re
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -82,6 +84,22 @@ class BranchTimedOutError(AnabranchError, TimeoutError):
 
 class BranchCancelledError(AnabranchError):
     """Stand in an unwrapped result for a branch that was stopped."""
+
+
+class TaskExecutionError(AnabranchError):
+    """Stand in the result of a task that did not succeed; ``__cause__`` is what it raised."""
+
+
+class WaitTimeoutError(AnabranchError, TimeoutError):
+    """Say that a wait for tasks is over, and nothing else: they go on.
+
+    Attributes:
+        results: of the tasks that have ended by now, in the order of their submission.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = list(results)
 
 
 class MergeError(AnabranchError):

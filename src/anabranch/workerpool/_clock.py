@@ -1,0 +1,15 @@
+"""Tell the time to threads in which no loop runs, and what people call that moment.
+
+Only differences of ``monotonic`` are ever computed; the wall time is shown and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+
+monotonic = time.monotonic
+
+
+def wall_offset() -> float:
+    """Return what is added to ``monotonic()`` to show it as seconds since 1970."""
+    return time.time() - time.monotonic()
