@@ -56,6 +56,7 @@ BROAD_EXCEPT = {
     "samplers/_checked.py": "a sampler that raises, a user's or ours, costs a signal and no run",
     "samplers/_host.py": "psutil raises whatever it makes of a broken /proc: a signal less",
     "samplers/_patience.py": "what the call raises crosses a thread as a value",
+    "observe/_journal.py": "an error that cannot write itself is recorded all the same",
     "lanes/": "an Exception crosses a thread or a process as a value",
     "workerpool/": "what a task raises, whatever it is, belongs to who waits for it",
 }
@@ -72,9 +73,11 @@ LATE_IMPORTS = {
 }
 OWN_CLOCK = {
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
+    "observe/_journal.py": "says at what time of day a branch ended",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
+    "testing/_simulator/": "draws branches, noise and scenarios by a seed",
     "samplers/": "machines are read, and drivers waited for, in real seconds",
 }
 

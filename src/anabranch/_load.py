@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from anabranch._options import exact_fields
 from anabranch.errors import ConfigurationError
+
+
+def _as_tuple(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(values)
 
 
 @exact_fields
@@ -45,8 +50,8 @@ class Load:
     finished: int = 0
     failed: int = 0
     rejected: int = 0
-    latencies: tuple[float, ...] = attrs.field(default=(), converter=tuple)
-    ages: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    latencies: tuple[float, ...] = attrs.field(default=(), converter=_as_tuple)
+    ages: tuple[float, ...] = attrs.field(default=(), converter=_as_tuple)
     cores: float | None = None
     cpu: float | None = None
     cpu_pressure: float | None = None

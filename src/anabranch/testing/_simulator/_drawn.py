@@ -1,0 +1,174 @@
+"""Draw scenarios by a seed, so that a law is judged on what nobody has tuned it for."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Final
+
+from anabranch.testing._simulator._words import (
+    GIB,
+    SHAPES,
+    Course,
+    Downstream,
+    Machine,
+    Neighbour,
+    Phase,
+    Scenario,
+    Senses,
+    Times,
+    Work,
+)
+
+KINDS: Final = ("cpu", "waits", "mixed", "calls", "calls", "refusals", "heavy", "heavy", "gpu")
+MOST: Final = 250.0  # branches a second at best: a scenario should take no longer than that
+ROOM: Final = 0.8  # of the memory, for the branches that fit into it
+
+
+def drawn(seed: int) -> Scenario:
+    """Return the scenario of a seed: any kind of work, machine, neighbours and samplers."""
+    rng = random.Random(f"{seed}/scenario")
+    kind = rng.choice(KINDS)
+    ceiling = rng.choice((32, 64, 128, 256))
+    best = max(2, round(_log(rng, 4, ceiling / 1.3)))
+    machine = _machine(rng, kind)
+    work = _work(rng, kind, machine, best, ceiling)
+    seconds = [rng.randrange(60, 121, 10) for _ in range(rng.choice((1, 1, 2, 3)))]
+    works = [work, *(_changed(rng, work) for _ in seconds[1:])]
+    end = float(sum(seconds))
+    downstream = _downstream(rng, kind, best, end) if work.call.mean else None
+    return Scenario(
+        name=f"drawn-{seed}",
+        phases=[Phase(seconds=n, work=each) for n, each in zip(seconds, works, strict=True)],
+        machine=machine,
+        downstream=downstream,
+        neighbours=_neighbours(rng, kind, machine, end),
+        senses=_senses(rng, end),
+        ceiling=ceiling,
+    )
+
+
+def _log(rng: random.Random, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _machine(rng: random.Random, kind: str) -> Machine:
+    roomy = kind in ("heavy", "gpu")
+    return Machine(
+        cores=rng.choice((8.0, 16.0, 64.0) if roomy else (0.5, 1.0, 2.0, 4.0, 4.0, 8.0, 16.0)),
+        switching=rng.uniform(0.005, 0.05),
+        memory=rng.choice((4, 16, 64)) * GIB,
+        gpu_memory=rng.choice((16, 24, 80)) * GIB if kind == "gpu" else None,
+        taken=rng.uniform(0.05, 0.3),
+    )
+
+
+def _work(rng: random.Random, kind: str, machine: Machine, best: int, ceiling: int) -> Work:
+    shape = rng.choice(SHAPES)
+    whole = _log(rng, 0.1, 5)
+    errors = rng.choice((0.0, 0.0, 0.02))
+    if kind == "cpu":
+        seconds = max(whole / 4, machine.cores / MOST)
+        return Work(cpu=Times(seconds, shape), errors=errors)
+    if kind == "waits":
+        return Work(wait=Times(max(whole, ceiling / MOST), shape), errors=errors)
+    if kind in ("calls", "refusals"):
+        seconds = max(whole, best / MOST)
+        call = rng.uniform(0.6, 1.0) * seconds
+        wait = Times(seconds - call, "exponential")
+        return Work(call=Times(call, shape), wait=wait, errors=errors)
+    if kind == "mixed":
+        whole = max(whole, best / MOST)
+        cpu = min(whole, machine.cores * whole / max(best, machine.cores))
+        rounds = rng.choice((1, 1, 3))
+        wait = Times(whole - cpu, "exponential")
+        return Work(cpu=Times(cpu, shape), wait=wait, rounds=rounds, errors=errors)
+    return _heavy(rng, kind, machine, best)
+
+
+def _heavy(rng: random.Random, kind: str, machine: Machine, best: int) -> Work:
+    whole = _log(rng, 2, 15)
+    fits = min(best, 60)
+    cpu = whole * min(1.0, machine.cores / fits) * rng.uniform(0.3, 0.9)
+    weight = ROOM * (1 - machine.taken) * machine.memory / fits
+    if machine.gpu_memory is not None:
+        weight = (ROOM + 0.1) * machine.gpu_memory / fits
+    return Work(
+        cpu=Times(cpu, rng.choice(("constant", "exponential"))),
+        wait=Times(whole - cpu, rng.choice(("constant", "exponential"))),
+        memory=0.0 if kind == "gpu" else weight,
+        gpu_memory=weight if kind == "gpu" else 0.0,
+        ramp=rng.uniform(0.1, 0.9) * whole,
+        onset=rng.choice((0.0, 0.0, 0.2)) * whole,
+        spread=rng.uniform(0, 0.2),
+    )
+
+
+def _changed(rng: random.Random, work: Work) -> Work:
+    """Return the work of a later phase: slower, or heavier or lighter, or the same."""
+
+    def longer(times: Times) -> Times:
+        return Times(times.mean * factor, times.shape)
+
+    factor = rng.choice((1.0, 1.5, 3.0))
+    weight = rng.choice((0.5, 1.0, 1.0, 2.0))
+    return Work(
+        cpu=longer(work.cpu),
+        wait=longer(work.wait),
+        call=longer(work.call),
+        rounds=work.rounds,
+        memory=work.memory * weight,
+        gpu_memory=work.gpu_memory * weight,
+        ramp=work.ramp,
+        onset=work.onset,
+        spread=work.spread,
+        errors=work.errors,
+    )
+
+
+def _downstream(rng: random.Random, kind: str, best: int, end: float) -> Downstream:
+    begin = rng.uniform(0.2, 0.5) * end
+    dip = rng.uniform(0.25, 0.7)
+    drift: Course = ((begin, 1), (begin + 10, dip), (begin + 40, dip), (begin + 50, 1))
+    cold: Course = ((15, rng.uniform(0.1, 0.5)), (15, 1))
+    outage = rng.uniform(0.2, 0.8) * end
+    fate = rng.choice(("none", "none", "none", "drift", "cold", "outage"))
+    return Downstream(
+        knee=best,
+        loss=rng.uniform(0.1, 1.0),
+        queue=rng.uniform(0, 0.5) * best if kind == "refusals" else None,
+        says=rng.random() < 0.7,
+        refusal=rng.uniform(0.1, 0.5),
+        capacity=drift if fate == "drift" else (),
+        speed=cold if fate == "cold" else (),
+        outages=((outage, outage + rng.uniform(2, 8)),) if fate == "outage" else (),
+    )
+
+
+def _neighbours(
+    rng: random.Random, kind: str, machine: Machine, end: float
+) -> tuple[Neighbour, ...]:
+    begin = rng.uniform(0.2, 0.6) * end
+    leave = begin + rng.uniform(15, 40)
+    threads = machine.cores * rng.choice((0.5, 1.0, 2.0))
+    share = rng.uniform(0.1, 0.4)
+    period = rng.choice((None, None, rng.uniform(8, 30)))
+    fate = rng.random()
+    if fate < 0.2:
+        course: Course = ((begin, 0), (begin, threads), (leave, threads), (leave, 0))
+        return (Neighbour(threads=course, period=period),)
+    if fate < 0.45 and kind == "heavy":
+        course = ((begin, 0), (begin + 5, share), (leave, share), (leave + 2, 0))
+        return (Neighbour(memory=course),)
+    return ()
+
+
+def _senses(rng: random.Random, end: float) -> Senses:
+    stuck = rng.uniform(0.2, 0.8) * end
+    return Senses(
+        noise=rng.choice((0.0, 0.02, 0.05, 0.1)),
+        late=rng.choice((0.0, 0.0, 0.0, 1.0, 2.0)),
+        missing=rng.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
+        lacking=rng.choice(((), (), ("cpu_pressure", "memory_pressure"))),
+        stuck=((stuck, stuck + rng.uniform(3, 10)),) if rng.random() < 0.1 else (),
+    )

@@ -1,0 +1,90 @@
+"""Look for the best fixed limit of each phase, by trying: what a patient person would have found.
+
+Limits are tried in steps of a factor of two, then between those around each phase's best one.
+A phase's goodput is of its own time, in a run that had that limit from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import attrs
+
+from anabranch.testing._simulator._words import Scenario
+from anabranch.testing._simulator._world import World
+
+
+@attrs.frozen
+class Oracle:
+    """Keep the best fixed limit of each phase, its goodput, and the goodput of each second."""
+
+    limits: tuple[int, ...]
+    goodputs: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def goodput(self) -> float:
+        """Return what the best limits reach together; a phase counts at least 0."""
+        return sum(self.goodputs)
+
+
+def spans_of(scenario: Scenario) -> tuple[tuple[int, int], ...]:
+    """Return from which second to which each phase goes."""
+    spans, begin = [], 0.0
+    for phase in scenario.phases:
+        spans.append((round(begin), round(begin + phase.seconds)))
+        begin += phase.seconds
+    return tuple(spans)
+
+
+@lru_cache(maxsize=2048)
+def oracle_of(scenario: Scenario, seed: int) -> Oracle:
+    """Return the oracle; found once for a scenario and a seed."""
+    spans = spans_of(scenario)
+    tried: dict[int, list[float]] = {}
+
+    def goodputs(limit: int) -> list[float]:
+        if limit not in tried:
+            world = World(scenario, seed, limit)
+            world.run()
+            tried[limit] = world.good
+        return [sum(tried[limit][begin:end]) for begin, end in spans]
+
+    limit = scenario.ceiling
+    while limit > 1:
+        goodputs(limit)
+        limit //= 2
+    goodputs(1)
+    for place in range(len(spans)):
+        _refine(tried, scenario.ceiling, lambda limit, place=place: goodputs(limit)[place])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+    best = [max(tried, key=lambda limit: goodputs(limit)[place]) for place in range(len(spans))]
+    found = [goodputs(limit)[place] for place, limit in enumerate(best)]
+    series = [
+        value
+        for limit, (begin, end) in zip(best, spans, strict=True)
+        for value in tried[limit][begin:end]
+    ]
+    return Oracle(tuple(best), tuple(max(0.0, each) for each in found), tuple(series))
+
+
+def _refine(tried: dict[int, list[float]], ceiling: int, goodput: Callable[[int], float]) -> None:
+    """Try limits around the best one, until its neighbours are within a twelfth of it."""
+    while True:
+        best = max(tried, key=goodput)
+        known = sorted(tried)
+        place = known.index(best)
+        below = known[place - 1] if place else best
+        above = known[place + 1] if place + 1 < len(known) else best
+        new = [
+            middle
+            for middle, gap in (
+                ((below + best) // 2, best - below),
+                ((best + above + 1) // 2, above - best),
+            )
+            if gap > max(1, best / 12) and middle not in tried and middle <= ceiling
+        ]
+        if not new:
+            return
+        for limit in new:
+            goodput(limit)
