@@ -9,6 +9,7 @@
     │   └── DuplicateKeyError          the caller's: one name for two things
     ├── SchedulerClosedError           the caller's: a job after the scheduler's block was left
     ├── HostLoopError                  the caller's: no loop runs, or one runs where none may
+    ├── JournalError                   the machine's: what ended could not be written down
     ├── LaneError                      the branch's: a call that its lane cannot carry
     ├── OutsideRunError                the caller's: a charge where no run can be found
     ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
@@ -55,6 +56,10 @@ class SchedulerClosedError(AnabranchError, RuntimeError):
 
 class HostLoopError(AnabranchError, RuntimeError):
     """Say that no loop runs, or that one runs where none may."""
+
+
+class JournalError(AnabranchError, RuntimeError):
+    """Say why a journal takes no outcome: a full disk, a file that was taken away."""
 
 
 class LaneError(AnabranchError, RuntimeError):

@@ -1,0 +1,220 @@
+"""Keep how branches ended in a file, so that a later run takes up what is left.
+
+An outcome is in the file before anybody hears of it: the journal is a recorder. It is an SQLite
+database in WAL mode; what ended while one group was written is written in the next.
+One run at a time holds the file, by SQLite's own exclusive lock, which ends with its process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from anabranch._options import exact
+from anabranch._work import Job, Outcome, Status
+from anabranch.errors import ConfigurationError, JournalError
+from anabranch.observe import _database as database
+from anabranch.observe._redact import Redaction
+from anabranch.observe._writer import Writer
+
+Describe = Callable[[Outcome], Mapping[str, Any]]
+
+DONE = (Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT)
+LONGEST = 2_000  # characters of an error
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """Tell what a journal holds of one branch.
+
+    Attributes:
+        error: what the branch raised, as ``repr`` writes it; empty if nothing.
+        ended_at: when it ended, in seconds since 1970, UTC.
+        detail: what ``describe`` said of its outcome.
+    """
+
+    key: str
+    status: Status
+    reason: str = ""
+    error: str = ""
+    attempts: int = 0
+    queued_s: float = 0.0
+    ran_s: float = 0.0
+    ended_at: float = 0.0
+    detail: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether it ran to an end of its own: nothing stopped it from outside."""
+        return self.status in DONE
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ran to an end, and did not succeed."""
+        return self.done and self.status is not Status.SUCCEEDED
+
+
+class Journal:
+    """Record outcomes in the file ``path``; a context manager, and a recorder while it is open.
+
+    The file is safe from the death of this process at any moment (SIGKILL); ``fsync`` makes it
+    safe from a loss of power too, at the price of a disk's delay for each group.
+    Secrets of the environment are written as ``$NAME``, by the names of their variables.
+
+    Args:
+        path: made if it does not exist; else what is in it is kept, and added to.
+        fsync: whether each group is forced to the disk.
+        describe: what else is kept of an outcome, a mapping that JSON can hold.
+
+    Raises:
+        ConfigurationError: when it is opened: no journal, one of another version, one that
+            another run is writing, a folder that does not exist.
+    """
+
+    @exact("Journal")
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        describe: Describe | None = None,
+    ) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise ConfigurationError(
+                f"Journal: path={path!r:.80} ({type(path).__name__}) is no path; give a file's name"
+            )
+        if describe is not None and not callable(describe):
+            raise ConfigurationError(f"Journal: describe={describe!r:.80} is not callable")
+        self.path = Path(path)
+        self._fsync = fsync
+        self._describe = describe
+        self._redaction = Redaction()
+        self._writer: Writer | None = None
+        self._connection: Any = None
+
+    def __enter__(self) -> Self:
+        if self._connection is not None:
+            raise ConfigurationError(f"the journal {self.path} is open already")
+        self._redaction = Redaction()
+        self._connection = database.connect(self.path, fsync=self._fsync)
+        self._writer = Writer(f"the journal {self.path}", self._write)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._connection is not None:
+            database.close(self._connection)
+            self._connection = None
+
+    async def record(self, outcome: Outcome) -> None:
+        """Wait until ``outcome`` is in the file; a later one of the same key takes its place.
+
+        Raises:
+            JournalError: it could not be written; nothing of it is in the file.
+        """
+        if self._writer is None:
+            raise JournalError(f"the journal {self.path} is not open; use it with `with`")
+        await self._writer.put(self._row(outcome))
+
+    def find(self, key: str) -> Entry | None:
+        """Return what is recorded of a branch, None if nothing is."""
+        row = database.find(self._open(), _plain(key))
+        return None if row is None else _entry(row)
+
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over all entries, in the order of their first recording."""
+        return map(_entry, database.rows(self._open()))
+
+    def left(self, jobs: Iterable[Job], *, failed: bool = False) -> Iterator[Job]:
+        """Iterate over the jobs that are not recorded as done.
+
+        Done is what succeeded, failed or timed out; what was cancelled, rejected or abandoned is
+        left to do.
+
+        Args:
+            failed: jobs that failed or timed out are left to do as well.
+        """
+        for job in jobs:
+            entry = self.find(job.key)
+            if entry is None or not entry.done or (failed and entry.failed):
+                yield job
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            raise JournalError(f"the journal {self.path} is not open; use it with `with`")
+        return self._connection
+
+    def _row(self, outcome: Outcome) -> Sequence[Any]:
+        redact = self._redaction.text
+        detail = {} if self._describe is None else dict(self._describe(outcome))
+        error = "" if outcome.error is None else _words(outcome.error)
+        return (
+            _plain(outcome.key),
+            str(outcome.status),
+            _plain(redact(outcome.reason)),
+            _plain(redact(error)),
+            outcome.attempts,
+            outcome.queued_s,
+            outcome.ran_s,
+            time.time(),
+            json.dumps(self._redaction.value(detail)),
+        )
+
+    def _write(self, rows: Sequence[Sequence[Any]]) -> JournalError | None:
+        why = database.write(self._connection, rows)
+        if why is None:
+            return None
+        count = "1 outcome is" if len(rows) == 1 else f"{len(rows)} outcomes are"
+        return JournalError(
+            f"the journal {self.path} cannot be written: {why}; {count} not recorded, and would "
+            f"run again in a resumed run; make room, or give a journal on another disk"
+        )
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    key, status, reason, error, attempts, queued_s, ran_s, ended_at, detail = row
+    return Entry(
+        key=_unplain(key),
+        status=Status(status),
+        reason=_unplain(reason),
+        error=_unplain(error),
+        attempts=attempts,
+        queued_s=queued_s,
+        ran_s=ran_s,
+        ended_at=ended_at,
+        detail=json.loads(detail),
+    )
+
+
+def _plain(text: str) -> str | bytes:
+    """Return ``text`` as SQLite can hold it: as bytes where it is no Unicode, as odd names are."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _unplain(kept: str | bytes) -> str:
+    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass")
+
+
+def _words(error: BaseException) -> str:
+    try:
+        words = repr(error)
+    except Exception as wrong:
+        words = f"<{type(error).__name__}, whose repr raises {type(wrong).__name__}>"
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}..."
