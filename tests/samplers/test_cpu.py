@@ -7,7 +7,8 @@ import threading
 import psutil
 import pytest
 
-from anabranch.samplers._cpu import STALE_S, CpuPercent
+from anabranch.samplers._cpu import CpuPercent
+from anabranch.samplers._differences import STALE_S
 
 GONE = psutil.NoSuchProcess(4711)
 ZOMBIE = psutil.ZombieProcess(4711)

@@ -1,18 +1,51 @@
-"""Count the cores that this process may use: the smallest of affinity and cgroup quota."""
+"""Count the cores that this process may use: the least of affinity, cpusets and quotas."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
-OWN_GROUP = Path("/proc/self/cgroup")
+import attrs
+
+from anabranch.samplers._files import number, ranges, read, whole
+from anabranch.samplers._groups import Groups
 
 
-def cores(root: Path = CGROUP, own: Path = OWN_GROUP) -> float:
+@attrs.frozen
+class CoreLimit:
+    """Say how many cores something leaves, and what.
+
+    Attributes:
+        cores: a quota of half a core is 0.5.
+        source: a file, or "affinity".
+        folder: of a quota: the group that has it.
+    """
+
+    cores: float
+    source: str
+    folder: Path | None = None
+
+
+def cores(groups: Groups | None = None) -> float:
     """Return the cores of this process; a quota of half a core is 0.5."""
-    quotas = [quota for quota in (_quota_v2(root, own), _quota_v1(root, own)) if quota]
-    return min([float(_affinity()), *quotas])
+    return min(limit.cores for limit in core_limits(groups))
+
+
+def core_limits(groups: Groups | None = None) -> list[CoreLimit]:
+    """List whatever limits the cores of this process; affinity comes first, and is always there."""
+    groups = groups or Groups()
+    return [CoreLimit(float(_affinity()), "affinity"), *quotas(groups), *_cpusets(groups)]
+
+
+def quotas(groups: Groups) -> list[CoreLimit]:
+    """List the quotas of the process's groups and of their ancestors."""
+    found: dict[Path, CoreLimit] = {}
+    for group in groups.of("cpu"):
+        for folder in group.folders:
+            limit = _quota_v2(folder) if group.version == 2 else _quota_v1(folder)
+            if limit is not None:
+                found.setdefault(folder, limit)
+    return list(found.values())
 
 
 def _affinity() -> int:
@@ -22,50 +55,27 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def _quota_v2(root: Path, own: Path) -> float | None:
-    """Return the smallest quota of the process's group and its ancestors, in cores."""
-    quotas: list[float] = []
-    for folder in _folders(root, _own_path(own, "0", "")):
-        words = _read(folder / "cpu.max").split()
-        if len(words) == 2:
-            quotas += _ratio(*words)
-    return min(quotas, default=None)
+def _quota_v2(folder: Path) -> CoreLimit | None:
+    file = folder / "cpu.max"
+    quota, period = map(whole, [*read(file).split(), "", ""][:2])
+    return CoreLimit(quota / period, str(file), folder) if quota and period else None
 
 
-def _quota_v1(root: Path, own: Path) -> float | None:
-    quotas: list[float] = []
-    for mount in ("cpu", "cpu,cpuacct"):
-        for folder in _folders(root / mount, _own_path(own, None, "cpu")):
-            quotas += _ratio(
-                _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-            )
-    return min(quotas, default=None)
+def _quota_v1(folder: Path) -> CoreLimit | None:
+    file = folder / "cpu.cfs_quota_us"
+    quota, period = number(file), number(folder / "cpu.cfs_period_us")
+    return CoreLimit(quota / period, str(file), folder) if quota and period else None
 
 
-def _ratio(quota: str, period: str) -> list[float]:
-    """Return the cores of a quota; none for ``max``, ``-1``, and for what is no number."""
-    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
-        return []
-    return [int(quota) / int(period)]
-
-
-def _own_path(own: Path, hierarchy: str | None, controller: str) -> str:
-    """Return the path of the process's group, from ``/proc/self/cgroup``; ``/`` if unknown."""
-    for line in _read(own).splitlines():
-        number, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if number == hierarchy or (hierarchy is None and controller in controllers.split(",")):
-            return path
-    return "/"
-
-
-def _folders(root: Path, path: str) -> list[Path]:
-    """List the group's folder and its ancestors' up to the root, whichever exist."""
-    parts = [part for part in path.split("/") if part and part != ".."]
-    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+def _cpusets(groups: Groups) -> list[CoreLimit]:
+    """Read the CPUs that a group has in effect: the file of the nearest group that has one."""
+    names = {1: ("cpuset.effective_cpus", "cpuset.cpus"), 2: ("cpuset.cpus.effective",)}
+    found: list[CoreLimit] = []
+    for group in groups.of("cpuset"):
+        files = [folder / name for folder in group.folders for name in names[group.version]]
+        for file in files:
+            count = sum(map(len, ranges(read(file))))
+            if count:
+                found.append(CoreLimit(float(count), str(file)))
+                break
+    return found

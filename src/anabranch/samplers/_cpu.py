@@ -12,17 +12,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import psutil
 
 from anabranch.samplers._cores import cores
+from anabranch.samplers._differences import Differences
 from anabranch.samplers._tree import tree
-
-WINDOW_S = 0.5  # a kernel counts in hundredths of a second, so less would be mostly noise
-SHORTEST_S = 0.05
-STALE_S = 5.0  # nobody has asked for so long: what was seen then says nothing of now
 
 
 class CpuPercent:
@@ -40,7 +36,7 @@ class CpuPercent:
         self._clock = clock
         self._available = available
         self._lock = threading.Lock()
-        self._seen: deque[tuple[float, float]] = deque()  # when, and CPU seconds by then
+        self._differences = Differences[str]()
 
     def percent(self, processes: Sequence[psutil.Process] | None = None) -> float | None:
         """Return 0 to 100, over the last half second or what there is of it; None when unknown.
@@ -55,20 +51,11 @@ class CpuPercent:
             seconds = [_seconds(each) for each in (tree() if processes is None else processes)]
             if not seconds or seconds[0] is None:
                 return None
-            return self._since(self._clock(), math.fsum(each or 0.0 for each in seconds))
-
-    def _since(self, now: float, used: float) -> float | None:
-        seen = self._seen
-        if seen and (used < seen[-1][1] or now - seen[-1][0] > STALE_S):
-            seen.clear()  # a process took its seconds with it, or it is too long ago
-        while len(seen) > 1 and seen[1][0] <= now - WINDOW_S:
-            seen.popleft()
-        if not seen or now > seen[-1][0]:
-            seen.append((now, used))
-        began, before = seen[0]
-        if now - began < SHORTEST_S:
+            used = {"used": math.fsum(each or 0.0 for each in seconds)}
+            grown = self._differences.since(self._clock(), used)
+        if grown is None or not grown.by:  # or a process took its seconds with it
             return None
-        return min(100.0, 100.0 * (used - before) / (now - began) / self._available())
+        return min(100.0, 100.0 * grown.by["used"] / grown.seconds / self._available())
 
 
 def _seconds(process: psutil.Process) -> float | None:
