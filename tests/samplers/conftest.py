@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.samplers import Groups, _cores
-from tests.samplers.trees import Clock, plant
-
-LOTS = 64  # CPUs
+from tests.samplers.trees import LOTS, Clock, plant
 
 
 @pytest.fixture

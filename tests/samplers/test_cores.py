@@ -7,8 +7,7 @@ import pytest
 from anabranch.samplers import _cores
 from anabranch.samplers._cores import core_limits, cores
 from anabranch.samplers._files import ranges
-from tests.samplers.conftest import LOTS
-from tests.samplers.trees import mount_v1, mount_v2
+from tests.samplers.trees import LOTS, mount_v1, mount_v2
 
 V2 = "0::/a/b\n"
 V1 = "5:memory:/x\n3:cpu,cpuacct:/a/b\n1:name=systemd:/\n"

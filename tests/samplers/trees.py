@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anabranch.samplers import Groups
 
+LOTS = 64  # CPUs
 CGROUP = "sys/fs/cgroup"
 
 

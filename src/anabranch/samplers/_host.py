@@ -38,16 +38,14 @@ def cpu_times(groups: Groups, allowed: frozenset[int]) -> CpuTimes | None:
     except Exception:
         return None
     online = [cpu for cpus in ranges(read(groups.root / _ONLINE)) for cpu in cpus]
-    numbers = online if len(online) == len(each) else list(range(len(each)))
-    chosen = [pair for cpu, pair in zip(numbers, each, strict=True) if cpu in allowed]
-    if len(chosen) != len(allowed):  # CPUs that went offline, another namespace's numbers
-        numbers, chosen = list(range(len(each))), each
-    else:
-        numbers = sorted(allowed)
-    if not chosen:
+    numbers = online if len(online) == len(each) else range(len(each))
+    by_number = dict(zip(numbers, each, strict=True))
+    if not allowed or not allowed <= by_number.keys():  # nobody says, or in other numbers
+        allowed = frozenset(by_number)
+    if not allowed:
         return None
-    busy, total = map(sum, zip(*chosen, strict=True))
-    return CpuTimes(tuple(numbers), busy, total)
+    busy, total = map(sum, zip(*(by_number[cpu] for cpu in allowed), strict=True))
+    return CpuTimes(tuple(sorted(allowed)), busy, total)
 
 
 def allowed_cpus() -> frozenset[int]:
