@@ -14,7 +14,7 @@ from anabranch._pool import Account
 from anabranch._tries import Tries
 from anabranch._work import Job, Outcome, Status, is_async, name_of
 from anabranch.errors import BranchTimedOutError, ConfigurationError
-from anabranch.lanes._process import CPU_LANE
+from anabranch.lanes._process import CPU_LANE, CpuLane
 
 # How a branch is called. ASYNC: a coroutine in the hand's task; PLAIN: where it stands;
 # THREAD: in a thread hand. Every other lane is an async call, of the lane's own `run`.
@@ -197,12 +197,18 @@ def call_in(lane: Any, fn: Callable[..., Any], where: str) -> tuple[int, Any]:
     return (PLAIN if lane == "inline" else THREAD), None
 
 
+def run_in(lane: Any, key: str) -> Callable[..., Any]:
+    """Return what makes a call in ``lane`` for the branch ``key``; ours marks by it what prints."""
+    run: Callable[..., Any] = lane.labelled(key).run if isinstance(lane, CpuLane) else lane.run
+    return run
+
+
 def branch_of(job: Job, now: float, context: Context | None) -> Branch:
     """Make the branch that ``job`` becomes when it is accepted at ``now``."""
     kind, lane = call_in(job.lane, job.fn, f"Job {job.key!r}")
     fn, args, kwargs = job.fn, job.args, job.kwargs
     if lane is not None:
-        fn, args, kwargs = lane.run, (fn, args, kwargs), NO_KWARGS
+        fn, args, kwargs = run_in(lane, job.key), (fn, args, kwargs), NO_KWARGS
     branch = Branch(
         job.key,
         kind,

@@ -1,10 +1,15 @@
 """Calls for worker processes, which must be importable there."""
 
+import contextvars
+import ctypes
+import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+import warnings
 
 
 class TwoArgumentsError(Exception):
@@ -121,3 +126,82 @@ def sleeps_and_tells(path, seconds):
 
 def big(size):
     return b"x" * size
+
+
+def prints_and_waits(path, to="stdout"):
+    print("before the end", file=getattr(sys, to))
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(60)
+
+
+def logs(count=1):
+    logging.getLogger("lane.calls").debug("debugging")
+    for number in range(count):
+        logging.getLogger("lane.calls").warning("record %d", number, extra={"lock": _LOCK})
+    try:
+        explode()
+    except RuntimeError:
+        logging.getLogger("lane.calls").exception("it went wrong")
+    logging.getLogger("lane.calls").warning("no %d arguments", 1, 2)  # noqa: PLE1205  # on purpose
+    return "logged"
+
+
+def logs_from_threads(count):
+    threads = [threading.Thread(target=logs, args=(count,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("x" * 200_000)
+    return "logged"
+
+
+def warns():
+    warnings.warn("watch out", UserWarning, stacklevel=1)
+
+
+def prints_without_end():
+    print("no end", end="")
+    sys.stderr.write("nor here")
+
+
+def writes_with_a_child():
+    subprocess.run(["sh", "-c", "echo from a shell"], check=True)
+
+
+def starts_a_grandchild(path):
+    with subprocess.Popen(["sh", "-c", "sleep 61 & sleep 60"]) as child:
+        with open(path, "w") as file:
+            file.write(f"{os.getpid()} {child.pid}")
+        time.sleep(60)
+
+
+def dies_with_a_grandchild():
+    subprocess.Popen(["sleep", "60"])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def answers_and_dies():
+    threading.Timer(0.05, os._exit, (5,)).start()
+    return os.getpid()
+
+
+def holds_the_interpreter(path):
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the GIL
+
+
+VARIABLE = contextvars.ContextVar("variable", default="its own")
+
+
+def variable():
+    return VARIABLE.get()
+
+
+def reads_stdin():
+    return sys.stdin.read()
+
+
+_LOCK = threading.Lock()

@@ -9,7 +9,7 @@ import pytest
 
 from anabranch import Pipeline, Step
 from anabranch._host import current_host
-from anabranch._scheduler import open_scheduler
+from anabranch._open import open_scheduler
 from anabranch.errors import LaneError
 from anabranch.lanes._process import CPU_LANE, cpu_limiter
 from tests.branches import read, statuses, submit
@@ -18,9 +18,6 @@ from tests.lanes import calls
 pytestmark = [
     pytest.mark.real_clock,
     pytest.mark.slow,
-    pytest.mark.leaves(
-        "process", "descriptor", reason="anyio keeps its workers until the loop ends"
-    ),
 ]
 
 

@@ -1,27 +1,34 @@
-"""Run calls in worker processes: the cpu lane.
+"""Run calls in child processes: the cpu lane.
 
-On ``anyio.to_process`` for now, which works on both loops, reuses its workers and kills the worker
-of a cancelled call. Its own limiter is as large as the machine's cores.
+``anyio.to_process`` discards what a child prints; ``concurrent.futures`` breaks as a whole when
+one process dies, and cannot stop a call: so the processes are our own, in ``_spawn.py``.
+They are started by spawn, never by fork, kept for the next call, and end with the loop.
+A call that is cancelled is stopped by killing its process; another takes its place when needed.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
 import pickle
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
-
-import anyio.to_process
+from weakref import WeakSet
 
 from anabranch._host import current_host
 from anabranch._runtime import Runtime
 from anabranch._work import name_of
 from anabranch.abc import Limiter
 from anabranch.errors import LaneError
+from anabranch.lanes._spawn import AT_ONCE, Child
 from anabranch.samplers._cores import cores
+
+CLOSE_S = 1.0  # for idle processes to end by themselves, before they are killed
+
+_every: WeakSet[Children] = WeakSet()
 
 
 def cpu_limiter(runtime: Runtime) -> Limiter:
@@ -31,109 +38,241 @@ def cpu_limiter(runtime: Runtime) -> Limiter:
 
 
 class CpuLane:
-    """Call plain functions in worker processes; arguments and results are pickled."""
+    """Call plain functions in child processes; arguments and results are pickled.
+
+    Context variables are not carried: a process starts with its own.
+
+    Args:
+        label: what output and log records are marked with; the function's name if empty.
+    """
+
+    def __init__(self, label: str = "") -> None:
+        self._label = label
+
+    def labelled(self, label: str) -> CpuLane:
+        """Return the lane for a branch of that key."""
+        return CpuLane(label)
 
     async def run(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> Any:
-        """Run the call in a worker; a cancellation kills the worker.
+        """Run the call in a child; a cancellation kills the child.
 
         Raises:
-            LaneError: what cannot be pickled, named; the call called sys.exit; or the worker died.
+            LaneError: what cannot be pickled, named; the call called sys.exit; or the child died.
         """
-        call = _pickled(fn, args, kwargs)
-        # A worker knows the program as __mp_main__, and so do the classes of what it answers.
-        sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+        call = Call(fn, args, kwargs, self._label)
         borrower = object()
         host = current_host()
         limiter = host.part(cpu_limiter)
         await limiter.acquire_on_behalf_of(borrower)
         try:
-            ok, answer = await host.part(_Pool).run(call)
-        except anyio.BrokenWorkerProcess as error:
-            raise LaneError(
-                f"the process that ran {name_of(fn)} died before it answered; "
-                f"it was killed, or ran out of memory, or called os._exit"
-            ) from error
+            return await host.part(Children).run(call)
         finally:
             limiter.release_on_behalf_of(borrower)
-        if not ok:
-            raise _unpickled_error(answer)
-        try:
-            return pickle.loads(answer)
-        except Exception as error:
-            raise LaneError(
-                f"the result of {name_of(fn)} cannot be unpickled: {error!r}; "
-                f"return plain values from lane='cpu'"
-            ) from error
 
 
 CPU_LANE = CpuLane()
 
 
-class _Pool:
-    """Start each process of a loop before its first call, where no cancellation can strike.
+class Call:
+    """Be one call on its way into a process and back; pickled when it is made.
 
-    A call that is cancelled while anyio starts a process for it leaves that process behind
-    (its ``to_process.run_sync`` kills only what it has started): so a call is let in only while
-    an idle process is there for it, and ``lock`` is held until it has taken that.
+    Raises:
+        LaneError: what of it cannot be pickled.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._lock = anyio.Lock()
-        self._alive = 0  # processes, as far as we know
-        self._busy = 0
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], label: str
+    ) -> None:
+        self.fn = fn
+        self.label = label or name_of(fn)
+        self.data = _pickled(fn, args, kwargs)
+        self.event: Any = None
+        self.answer: tuple[bool, Any] | None = None  # None: its process died
 
-    async def run(self, call: bytes) -> tuple[bool, Any]:
-        """Run one pickled call in a process of its own."""
-        await self._lock.acquire()
+    def expect(self, runtime: Runtime) -> Callable[[bytes | None], None]:
+        """Return what takes the answer, in any thread, and tells the loop."""
+        self.event = event = runtime.Event()
+        loop = runtime.lowlevel.current_trio_token()
+
+        def settle(payload: bytes | None) -> None:
+            if payload is not None:
+                self.answer = _read(payload, self.fn)
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.run_sync_soon(event.set)
+
+        return settle
+
+
+class Children:
+    """Keep the processes of one loop; each serves one call at a time."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
+        self._closed = False
+        self._loop_end: AsyncGenerator[None, None] | None = None
+        _every.add(self)
+
+    @property
+    def count(self) -> int:
+        """How many processes there are, as far as we know."""
+        return len(self._idle) + len(self._busy)
+
+    async def run(self, call: Call) -> Any:
+        """Run one call in a process of its own.
+
+        Raises:
+            LaneError: the process could not be started, or died; or what the lane cannot carry.
+        """
+        if self._loop_end is None:
+            self._loop_end = _at_loop_end(self)
+            await anext(self._loop_end)
+        child = self._take(call)
+        self._busy.add(child)
         try:
-            if self._busy >= self._alive:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_process.run_sync(int, limiter=anyio.CapacityLimiter(1))
-                self._alive += 1
+            data = child.request(call.data, call.label, call.expect(self._runtime))
+            if len(data) <= AT_ONCE:
+                child.write(data)
+            else:
+                await self._runtime.to_thread.run_sync(child.write, data, abandon_on_cancel=True)
+            await call.event.wait()
         except BaseException:
-            self._lock.release()
-            raise
-        entrance = _Entrance(self._lock)
-        self._busy += 1
-        try:
-            answer: tuple[bool, Any] = await anyio.to_process.run_sync(
-                _call,
-                call,
-                cancellable=True,
-                limiter=entrance,  # type: ignore[arg-type]  # it is only entered and left
-            )
-        except BaseException:  # killed, or dead
-            self._alive -= 1
+            if not call.event.is_set():
+                child.kill()
+                with self._runtime.CancelScope(shield=True):
+                    await call.event.wait()
             raise
         finally:
-            self._busy -= 1
-            entrance.open()
+            self._put_back(child)
+        return _value(call, child)
+
+    def close(self, *, kill: bool) -> None:
+        """End idle processes before this returns; those that work end after their call.
+
+        Args:
+            kill: end those that work as well, now.
+        """
+        self._closed = True
+        idle, self._idle = self._idle, []
+        busy = list(self._busy) if kill else []
+        for child in busy:
+            child.kill()
+        for child in idle:
+            child.close()
+        patience = CLOSE_S
+        for child in [*idle, *busy]:
+            if not child.ended.wait(patience):
+                patience = 0.0  # all of them had their time
+                child.kill()
+                child.ended.wait(CLOSE_S)
+
+    def _take(self, call: Call) -> Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive():
+                return child
+        _check_may_start(call)
+        try:
+            return Child()
+        except OSError as error:
+            raise LaneError(
+                f"no process could be started for {name_of(call.fn)}: {error}; "
+                f"run fewer at once, or raise the limits of the system"
+            ) from error
+
+    def _put_back(self, child: Child) -> None:
+        self._busy.discard(child)
+        if not child.alive():
+            return
+        if self._closed:
+            child.close()
+        else:
+            self._idle.append(child)
+
+
+async def _at_loop_end(children: Children) -> AsyncGenerator[None, None]:
+    """Wait at the yield for the loop's end: there both libraries close asynchronous generators."""
+    try:
+        yield
+    finally:
+        children.close(kill=True)
+
+
+def _close_all() -> None:
+    """End the processes of loops that were never closed, when the interpreter exits."""
+    for children in list(_every):
+        children.close(kill=True)
+
+
+atexit.register(_close_all)
+
+
+def _check_may_start(call: Call) -> None:
+    """Refuse to start a process in one that still imports the program: they would never end."""
+    program = sys.modules.get("anabranch_child")
+    if program is not None and program.preparing:
+        raise LaneError(
+            f"{name_of(call.fn)} was called for lane='cpu' while a process of that lane imports "
+            f"the program; guard what the program runs by: if __name__ == '__main__'"
+        )
+
+
+def _value(call: Call, child: Child) -> Any:
+    """Return what the call returned, or raise what it raised."""
+    if call.answer is None:
+        raise LaneError(
+            f"the process that ran {name_of(call.fn)} died before it answered "
+            f"({_ended(child.returncode)}); "
+            f"it was killed, or ran out of memory, or called os._exit"
+        )
+    ok, answer = call.answer
+    if ok:
         return answer
+    raise answer
 
 
-class _Entrance:
-    """Stand in for the limiter of a call: a process is taken right after it was entered."""
+def _ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
-    def __init__(self, lock: anyio.Lock) -> None:
-        self._lock: anyio.Lock | None = lock
 
-    def open(self) -> None:
-        """Let the next call in."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+def _read(payload: bytes, fn: Callable[..., Any]) -> tuple[bool, Any]:
+    """Unpickle an answer, in the thread of its process: large ones do not hold the loop."""
+    try:
+        ok, answer = pickle.loads(payload)
+    except BaseException as error:
+        told = LaneError(
+            f"the result of {name_of(fn)} cannot be unpickled: {error!r}; "
+            f"return plain values from lane='cpu'"
+        )
+        told.__cause__ = error
+        return False, told
+    return (True, answer) if ok else (False, _error(*answer))
 
-    async def __aenter__(self) -> None:
-        self.open()
 
-    async def __aexit__(self, *error: object) -> None:
-        pass
+def _error(data: bytes | None, what: str, words: str) -> Exception:
+    error: Exception = LaneError(what)
+    if data is not None:
+        try:
+            error = pickle.loads(data)
+        except Exception as raised:  # it could be unpickled there, and not here
+            error = LaneError(f"what the call raised cannot be unpickled here: {raised!r}")
+    if words:
+        error.add_note(f"in a process of lane='cpu':\n{words.rstrip()}")
+    return error
 
 
 def _pickled(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Pickle the call; name what it is that cannot be pickled."""
+    # A process knows the program as __mp_main__, and so do the classes of what it answers.
+    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
     try:
         return pickle.dumps((fn, args, dict(kwargs)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
@@ -153,67 +292,3 @@ def _pickles(value: object) -> bool:
     except Exception:
         return False
     return True
-
-
-def _call(call: bytes) -> tuple[bool, Any]:
-    """Make the call, in the worker; answer in bytes that are known to unpickle."""
-    # A terminal's Ctrl-C reaches the whole group; the parent decides, and kills its workers.
-    # Not SIG_IGN, which the programs that a branch starts would inherit.
-    signal.signal(signal.SIGINT, lambda _, __: None)
-    try:
-        fn, args, kwargs = pickle.loads(call)
-    except BaseException as error:  # a module that is imported for it may call sys.exit
-        what = f"the call cannot be unpickled in its process: {error!r}"
-        return False, _pickled_error(LaneError(what + "; hand plain values to lane='cpu'"))
-    try:
-        value = fn(*args, **kwargs)
-    except Exception as error:
-        trace = error.__traceback__
-        # The first frame is this one, which tells nobody anything.
-        return False, _pickled_error(error.with_traceback(trace and trace.tb_next))
-    except BaseException as error:  # it would end the worker, and then the whole run
-        return False, _pickled_error(_as_lane_error(fn, error))
-    try:
-        return True, pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        what = f"the result of {name_of(fn)} ({type(value).__name__}) cannot be pickled: {error}"
-        return False, _pickled_error(LaneError(what + "; return plain values from lane='cpu'"))
-
-
-def _as_lane_error(fn: Callable[..., Any], error: BaseException) -> LaneError:
-    """Make the error for a call that raised what ends a program, such as SystemExit."""
-    if isinstance(error, SystemExit):
-        what = f"{name_of(fn)} called sys.exit({_repr(error.code)}) in its process"
-    else:
-        what = f"{name_of(fn)} raised {type(error).__name__} in its process, which ends a program"
-    trace = error.__traceback__
-    told = LaneError(f"{what}, and that ends its call alone; return a value or raise an Exception")
-    return told.with_traceback(trace and trace.tb_next)
-
-
-def _pickled_error(error: Exception) -> tuple[bytes | None, str, str]:
-    """Pickle an exception, if it survives that, with its name and its traceback in words."""
-    words = "".join(traceback.format_exception(error))
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # an exception class that does not take its own args, or holds a lock
-        return None, _repr(error), words
-    return data, _repr(error), words
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # its own, and no reason to lose the rest
-        return f"<{type(value).__name__}, whose repr raises>"
-
-
-def _unpickled_error(answer: tuple[bytes | None, str, str]) -> Exception:
-    data, name, words = answer
-    if data is None:
-        error: Exception = LaneError(f"the call raised {name}, which cannot be pickled")
-    else:
-        error = pickle.loads(data)
-    error.add_note(f"in a process of lane='cpu':\n{words.rstrip()}")
-    return error

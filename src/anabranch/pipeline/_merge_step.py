@@ -11,7 +11,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any
 
-from anabranch._branch import ASYNC, NO_KWARGS
+from anabranch._branch import ASYNC, NO_KWARGS, run_in
 from anabranch.abc import Lane
 from anabranch.errors import MergeError
 from anabranch.pipeline._config import MergeStrategy
@@ -83,7 +83,7 @@ class Merge:
     async def _in_lane(self, lane: Lane, fn: Callable[..., Any], data: Any, key: str) -> Any:
         """Call in a lane, which may be another process: the copy is made and compared there."""
         args = (fn, data, self._original.context, self.terms.only, self.keeps)
-        value, kept = await lane.run(call_with_copy, args, NO_KWARGS)
+        value, kept = await run_in(lane, key)(call_with_copy, args, NO_KWARGS)
         if self.keeps is CONTEXT:
             self._kept[key] = (Copy(self._original, kept, {}), kept)
         elif kept:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from anabranch._branch import ASYNC, NO_KWARGS, Branch
+from anabranch._branch import ASYNC, NO_KWARGS, Branch, run_in
 from anabranch._retry import Retry
 from anabranch._tries import Tries, words_of
 from anabranch._work import Status
@@ -108,7 +108,7 @@ class Plan:
             if self.kind == ASYNC and lane is None:
                 fn = _await_with_context
         if lane is not None:
-            fn, args = lane.run, (fn, args, NO_KWARGS)
+            fn, args = run_in(lane, path + key), (fn, args, NO_KWARGS)
         branch = Branch(
             path + key,
             self.kind,
