@@ -1,5 +1,6 @@
 """Test programs built on anabranch: in virtual time, under drawn schedules, on played machines."""
 
+from anabranch.testing._simulator._asking import Moment
 from anabranch.testing._simulator._drawn import drawn
 from anabranch.testing._simulator._run import Change, Simulation, simulate
 from anabranch.testing._simulator._scenarios import NAMED as SCENARIOS
@@ -13,7 +14,6 @@ from anabranch.testing._simulator._words import (
     Times,
     Work,
 )
-from anabranch.testing._simulator._world import Moment
 
 __all__ = [
     "Change",

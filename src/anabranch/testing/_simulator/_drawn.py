@@ -39,13 +39,29 @@ def drawn(seed: int) -> Scenario:
     downstream = _downstream(rng, kind, best, end) if work.call.mean else None
     return Scenario(
         name=f"drawn-{seed}",
-        phases=[Phase(seconds=n, work=each) for n, each in zip(seconds, works, strict=True)],
+        phases=_phases(rng, works, seconds, machine, best),
         machine=machine,
         downstream=downstream,
         neighbours=_neighbours(rng, kind, machine, end),
         senses=_senses(rng, end),
         ceiling=ceiling,
     )
+
+
+def _phases(
+    rng: random.Random, works: list[Work], seconds: list[int], machine: Machine, best: int
+) -> list[Phase]:
+    """Return phases without an end of work, or one time in seven each with bursts and rests."""
+    if rng.random() > 1 / 7:
+        return [Phase(seconds=n, work=each) for n, each in zip(seconds, works, strict=True)]
+    phases = []
+    for work, whole in zip(works, seconds, strict=True):
+        alone = work.cpu.mean + work.wait.mean + work.call.mean
+        rate = min(best / alone, machine.cores / work.cpu.mean if work.cpu.mean else math.inf)
+        for _ in range(2):
+            supply = math.ceil(rate * whole / 2 * rng.uniform(0.2, 0.8))
+            phases.append(Phase(seconds=whole / 2, work=work, supply=supply))
+    return phases
 
 
 def _log(rng: random.Random, low: float, high: float) -> float:
@@ -171,4 +187,5 @@ def _senses(rng: random.Random, end: float) -> Senses:
         missing=rng.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
         lacking=rng.choice(((), (), ("cpu_pressure", "memory_pressure"))),
         stuck=((stuck, stuck + rng.uniform(3, 10)),) if rng.random() < 0.1 else (),
+        rests=rng.random() < 0.5,
     )

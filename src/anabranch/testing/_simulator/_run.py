@@ -9,10 +9,11 @@ import attrs
 from anabranch._load import Load
 from anabranch.abc import Controller
 from anabranch.errors import ConfigurationError
+from anabranch.testing._simulator._asking import GROWTH, Moment
 from anabranch.testing._simulator._oracle import Oracle, oracle_of, spans_of
 from anabranch.testing._simulator._scenarios import scenario_named
 from anabranch.testing._simulator._words import Scenario
-from anabranch.testing._simulator._world import Counts, Moment, World
+from anabranch.testing._simulator._world import Counts, World
 
 SETTLED = 20.0  # seconds after the beginning of a phase
 WINDOW = 5  # seconds over which a rate is compared
@@ -106,8 +107,9 @@ def simulate(
                 f"limit={new!r:.80}; decide a whole number within the bounds"
             )
         state = decision.state
-        if new != load.limit:
-            changes.append(Change(load.t, int(load.limit), new, decision.reason))
+        given = min(new, GROWTH * int(load.limit))
+        if given != load.limit:
+            changes.append(Change(load.t, int(load.limit), given, decision.reason))
         return new, decision.again
 
     world = World(scenario, seed, bounds.initial, law)
@@ -124,7 +126,7 @@ def simulate(
         reversals=reversals_a_minute(scenario, changes),
         reached=None if found is None else seconds_until(world.good, found.seconds),
         counts=world.counts,
-        moments=tuple(world.moments),
+        moments=tuple(world.asking.moments) if world.asking else (),
         changes=tuple(changes),
         loads=tuple(loads),
     )

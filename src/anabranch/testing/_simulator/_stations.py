@@ -99,18 +99,23 @@ class Cores:
 
 
 class Server:
-    """Serve calls at full speed up to a knee, more of them worse, and refuse beyond a queue."""
+    """Serve calls at full speed up to a knee, more of them worse, and refuse beyond a queue.
+
+    ``knee``, ``speed`` and ``out``, for an outage, may be set; a new pace has to be set next.
+    """
 
     def __init__(self, downstream: Downstream) -> None:
         self.sharing = Sharing()
         self.speed = 1.0
         self.knee = downstream.knee
         self.out = False
+        self.says = downstream.says
+        self.refusal = downstream.refusal
         self._queue = math.inf if downstream.queue is None else downstream.queue
         self._loss = downstream.loss
 
     @property
-    def refuses(self) -> bool:
+    def is_full(self) -> bool:
         """Return whether the next call finds no room."""
         return self.sharing.count >= self.knee + self._queue
 

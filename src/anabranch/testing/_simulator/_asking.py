@@ -1,0 +1,124 @@
+"""Ask a law as the regulator does: first after a quarter of a second, then each second or sooner.
+
+Between two samples the limit at most doubles, and while nothing runs nobody is asked,
+if the scenario does not say otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from anabranch._load import Load
+from anabranch.testing._simulator._senses import Sight, evenly
+
+if TYPE_CHECKING:
+    from anabranch.testing._simulator._world import World
+
+FIRST: Final = 0.25
+PERIOD: Final = 1.0
+SOONEST: Final = 0.25
+GROWTH: Final = 2
+ENDLESS: Final = 1000  # branches that are seen to wait where there is no end of them
+
+Law = Callable[[Load], tuple[int, float | None]]
+
+
+@attrs.frozen
+class Moment:
+    """Say how it was at one second: ``rate`` is how many succeeded in the second before.
+
+    ``cpu`` and ``memory`` are shares, of that second and at its end.
+    """
+
+    t: float
+    limit: int
+    in_use: int
+    rate: float
+    cpu: float
+    memory: float
+
+
+class Asking:
+    """Sample a world, ask a law, move the limit; and note each second how it was."""
+
+    def __init__(self, world: World, law: Law, seed: int) -> None:
+        self.moments: list[Moment] = []
+        self._world = world
+        self._law = law
+        self._asleep = True
+        self._sight = Sight(world.scenario.senses, random.Random(f"{seed}/senses"))
+        self._since = attrs.evolve(world.counts)
+        self._busy = 0.0
+        self._done = 0
+
+    def begin(self) -> None:
+        """Note from now on."""
+        self._world.at(PERIOD, self._note)
+
+    def wake(self) -> None:
+        """Hear that a branch is about to start."""
+        if self._asleep:
+            self._asleep = False
+            self._sight.rest(self._world)
+            self._world.at(self._world.now + FIRST, self._sample)
+
+    def load(self) -> Load:
+        """Return what a regulator would see now, and count anew."""
+        world, before = self._world, self._since
+        counts = self._since = attrs.evolve(world.counts)
+        load = Load(
+            t=world.now,
+            limit=world.limit,
+            in_use=world.in_use,
+            peak=world.peak,
+            queued=ENDLESS if world.queued is None else world.queued,
+            started=counts.started - before.started,
+            finished=counts.succeeded - before.succeeded,
+            failed=counts.failed - before.failed,
+            rejected=counts.rejected - before.rejected,
+            latencies=evenly(world.latencies),
+            ages=evenly([world.now - each.began for each in world.running.values()]),
+            **self._sight.read(world),
+        )
+        world.latencies = []
+        world.peak = world.in_use
+        return load
+
+    def _sample(self) -> None:
+        world, again = self._world, PERIOD
+        for begin, end in world.scenario.senses.stuck:
+            if begin <= world.now < end:
+                world.at(end, self._sample)
+                return
+        wanted, sooner = self._law(self.load())
+        if sooner is not None:
+            again = max(SOONEST, min(sooner, PERIOD))
+        limit = min(wanted, GROWTH * world.limit)
+        if limit < wanted:
+            again = SOONEST
+        if limit != world.limit:
+            world.resize(limit)
+        if world.in_use or world.queued != 0 or not world.scenario.senses.rests:
+            world.at(world.now + again, self._sample)
+        else:
+            self._asleep = True
+
+    def _note(self) -> None:
+        world = self._world
+        world.cores.repace(world.now)
+        done, busy = world.counts.succeeded, world.cores.busy
+        moment = Moment(
+            t=world.now,
+            limit=world.limit,
+            in_use=world.in_use,
+            rate=(done - self._done) / PERIOD,
+            cpu=(busy - self._busy) / PERIOD / world.scenario.machine.cores,
+            memory=max(pool.used(world.now) / pool.total for pool in world.pools),
+        )
+        self.moments.append(moment)
+        self._done, self._busy = done, busy
+        world.at(world.now + PERIOD, self._note)
