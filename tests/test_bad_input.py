@@ -24,6 +24,7 @@ from anabranch import (
     NotBuiltYetError,
     Pipeline,
     ResourceLimits,
+    Retry,
     SchedulerClosedError,
     Step,
     UnknownOptionError,
@@ -464,3 +465,18 @@ async def test_a_job_from_another_thread_is_refused() -> None:
     async with open_scheduler(1) as scheduler:
         with pytest.raises(HostLoopError, match=r"from_thread\.run_sync"):
             await anyio.to_thread.run_sync(scheduler.submit, Job("k", echo))
+
+
+@each(
+    "make",
+    [
+        lambda: Step("a", echo, timeout=10**400),
+        lambda: Step.parallel(BRANCHES, timeout=10**400),
+        lambda: Step.parallel(BRANCHES, cancel_grace=10**400),
+        lambda: Job("a", echo, queue_timeout=10**400),
+        lambda: Retry(budget=10**400),
+    ],
+)
+def test_a_number_that_no_clock_can_count_is_refused_in_words(make: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"more seconds than a clock|more retries"):
+        make()

@@ -66,8 +66,10 @@ def charge(
     found = amounts("charge", given, tuple(place[0].limits))
     if reserve:
         return Reservation(place, found)
+    late = place[0].over  # asked before: the charge may end the run
     book(partial(account_at, place), found, held=place[1])
-    _say_if_late(place, found)
+    if late:
+        _say_late(found)
     return None
 
 
@@ -108,6 +110,7 @@ class Reservation:
         self._end({**self._estimate, **real})
 
     def __enter__(self) -> Self:
+        self._check_open()
         reason = breach_of(self._account)
         if reason:
             self._end({})
@@ -124,6 +127,7 @@ class Reservation:
             self._end(self._estimate if kind is None else {})
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         reason = breach_of(self._account)
         if reason:
             self._end({})
@@ -141,18 +145,26 @@ class Reservation:
 
     def _end(self, spent: Amounts) -> None:
         self._open = False
+        late = self._place[0].over
         book(lambda: self._account, spent, released=self._estimate, held=self._place[1])
-        _say_if_late(self._place, spent)
+        if late and spent:
+            _say_late(spent)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ConfigurationError(
+                "this reservation is settled, or was given back at the end of its block: it holds "
+                "nothing any more; reserve again with charge(..., reserve=True)"
+            )
 
 
 def _refused(reason: str) -> UsageLimitExceededError:
     return UsageLimitExceededError(f"{reason}; what was to be reserved is refused: spend nothing")
 
 
-def _say_if_late(place: Place, spent: Amounts) -> None:
-    if place[0].over and spent:
-        words = ", ".join(f"{unit}={value}" for unit, value in spent.items())
-        log.warning("charged after the run had ended, so in no result: %s", words)
+def _say_late(spent: Amounts) -> None:
+    words = ", ".join(f"{unit}={value}" for unit, value in spent.items())
+    log.warning("charged after the run had ended, so in no result: %s", words)
 
 
 def _outside() -> OutsideRunError:

@@ -111,10 +111,10 @@ def _check_budget(retry: Retry, _: object, budget: object) -> None:
             f"give a fraction such as 0.2, or None for no bound"
         )
     if budget > max(1, retry.attempts - 1):
+        hint = f": {budget / 100:g} for {budget:g} %" if budget <= 100 else ""
         raise ConfigurationError(
-            f"Retry: budget={budget!r} is more retries for each branch than attempts="
-            f"{retry.attempts} has; it is a fraction: {budget / 100:g} for {budget:g} %, "
-            f"None for no bound"
+            f"Retry: budget={budget!r:.80} is more retries for each branch than attempts="
+            f"{retry.attempts} has; it is a fraction{hint}, None for no bound"
         )
 
 

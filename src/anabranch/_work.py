@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -44,10 +44,24 @@ def check_seconds(where: str, option: str, value: object) -> None:
             f"{where}: {option}={value!r} ({type(value).__name__}) is no number of seconds; "
             f"give a positive number, or None for none"
         )
-    if math.isnan(value) or value <= 0:
+    if not value > 0:  # NaN is not, either
         raise ConfigurationError(
             f"{where}: {option}={value!r} is not above 0 seconds; give a positive number, "
             f"or None for none"
+        )
+    if isinstance(value, int) and value > sys.float_info.max:
+        raise ConfigurationError(
+            f"{where}: {option}= is a number of {value.bit_length()} bits, more seconds than a "
+            f"clock can count; give a smaller one, or None for none"
+        )
+
+
+def check_reason(where: str, reason: object) -> None:
+    """Raise ConfigurationError unless ``reason`` says something: people read it in results."""
+    if not isinstance(reason, str) or not reason.strip():
+        raise ConfigurationError(
+            f"{where}: reason={reason!r:.80} ({type(reason).__name__}) says nothing; "
+            f"give a few words, or leave it out"
         )
 
 

@@ -1039,6 +1039,36 @@ async def test_a_block_that_does_not_end_by_itself_gives_its_reservation_back(
     assert costs(result.step_history[0]) == {"fails": None, "cut": None, "spends": 6}
 
 
+async def test_a_reservation_holds_for_one_block_only() -> None:
+    async def twice(_: Any) -> None:
+        reservation = charge(cost_usd=6, reserve=True)
+        with reservation:
+            pass
+        with pytest.raises(ConfigurationError, match="holds nothing any more; reserve again"):
+            reservation.__enter__()
+        with pytest.raises(ConfigurationError, match="holds nothing any more; reserve again"):
+            await reservation.__aenter__()
+
+    result = await Pipeline([twice]).run(budget=Budget(10))
+    assert result.success
+    assert result.usage.cost_usd == 6
+
+
+@pytest.mark.parametrize("how", ["reduce", "merge"])
+async def test_what_a_conclusion_charges_is_the_steps(how: str) -> None:
+    async def branch(_: Any) -> None:
+        charge(tokens=1)
+
+    def concludes(*_: Any) -> None:
+        charge(tokens=10)
+
+    more = {"reduce": concludes} if how == "reduce" else {"merge_strategy": concludes}
+    step = Step.parallel("s", {"a": branch}, **more)
+    for steps in ([step], [Step.parallel("outer", {"inner": step})]):
+        result = await Pipeline(steps).run(1, context={})
+        assert result.usage.tokens == result.step_history[0].token_counts == 11
+
+
 async def test_a_reservation_that_was_settled_is_over() -> None:
     async def branch(_: Any) -> None:
         with charge(cost_usd=2, reserve=True) as held:

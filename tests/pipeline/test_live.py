@@ -96,6 +96,15 @@ async def test_what_chooses_nothing_is_refused(which: Any) -> None:
             run.cancel(which)
 
 
+@pytest.mark.parametrize("reason", ["", "  ", None, 3])
+async def test_a_reason_that_says_nothing_is_refused(reason: Any) -> None:
+    async with Pipeline([Step.parallel({"a": sleeper(1)})]).open(1) as run:
+        for stop in (lambda: run.cancel("*", reason=reason), lambda: run.stop(reason)):
+            with pytest.raises(ConfigurationError, match="says nothing; give a few words"):
+                stop()
+    assert run.result.success
+
+
 async def test_a_snapshot_tells_what_runs_and_what_waits() -> None:
     branches = {f"b{i}": sleeper(2) for i in range(5)}
     inner = Step.parallel("inner", branches, max_concurrency=2)

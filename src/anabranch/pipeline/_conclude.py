@@ -22,6 +22,7 @@ from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._result import StepResult
+from anabranch.pipeline._returned import costs_of
 
 Reduce = Callable[[Mapping[str, StepResult[Any]]], Any]
 
@@ -58,6 +59,9 @@ async def conclude(
     """
     checkpoint, native = ledger.runtime.lowlevel.checkpoint, frame.run.host.native_cancels()
     began, doing, output, late = ledger.clock(), "merge", result.output, False
+    payer = ledger.outside.payer
+    if payer is not None and payer[1] is None:  # else the branch around it pays, and this step
+        payer[0].branch = ledger
     try:
         with ledger.runtime.CancelScope(deadline=ledger.deadline) as scope:
             changes: Changes = {}
@@ -86,7 +90,10 @@ async def conclude(
                 frame.keep(_lasted(result, ledger.clock() - began, **ended))
                 frame.stopped(result.name)
             raise
-    return _lasted(result, ledger.clock() - began, **ended)
+    finally:
+        if payer is not None and payer[1] is None:
+            payer[0].branch = None
+    return _lasted(result, ledger.clock() - began, **costs_of(ledger.account), **ended)
 
 
 def _stopped(result: StepResult[Any], doing: str, why: str, status: Status) -> dict[str, Any]:

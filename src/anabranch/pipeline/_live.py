@@ -17,7 +17,7 @@ from anabranch._outcomes import Outcomes
 from anabranch._pool import Pool
 from anabranch._runtime import check_thread
 from anabranch._scheduler import Scheduler
-from anabranch._work import Usage
+from anabranch._work import Usage, check_reason
 from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._result import NO_USAGE, PipelineResult
@@ -142,6 +142,7 @@ class LiveRun(Generic[Out]):
         In a glob ``*`` does not cross ``/`` and ``**`` does.
         """
         chosen = matcher(which)
+        check_reason("run.cancel", reason)
         check_thread("run.cancel")
         return sum(scheduler.cancel(chosen, reason=reason) for scheduler in list(self._schedulers))
 
@@ -150,6 +151,7 @@ class LiveRun(Generic[Out]):
 
         Who leaves a ``map_over`` without an end before its end needs this: leaving waits for it.
         """
+        check_reason("run.stop", reason)
         check_thread("run.stop")
         for scheduler in list(self._schedulers):
             scheduler.stop(reason)

@@ -60,7 +60,7 @@ class StepResult(Generic[Out]):
         cost_usd, token_counts: what was charged, by it and below it; None where nothing was.
         branches: key to StepResult, declared order.
         completion_order: keys in the order in which branches ended.
-        counts: how many branches ended how; the one thing that a streamed step keeps of them.
+        counts: of a ``map_over``: how many items ended how; a streamed one keeps no more of them.
     """
 
     name: str

@@ -94,6 +94,7 @@ def stopped_steps(run: Run, reason: str) -> list[StepResult[Any]]:
     found = []
     for path, step in run.stopped.items():
         if not path:
-            words = step.feedback.removesuffix(step.reason) + reason
+            words = step.feedback.removesuffix(step.reason).removesuffix("; ")
+            words = f"{words}; {reason}" if words else reason
             found.append(attrs.evolve(step, reason=reason, feedback=words))
     return found
