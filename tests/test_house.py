@@ -40,6 +40,8 @@ FACADES = {
 }
 BROAD_EXCEPT = {
     "_hand.py": "a branch's Exception is data",
+    "_refusals.py": "what a user's judge or error raises when it is asked means no",
+    "_ruling.py": "a law that raises is put in shadow, and the limit stays",
     "_thread_hand.py": "a branch's Exception is data",
     "_attempt.py": "a branch's Exception is data",
     "_again.py": "what the user's on= raises ends the branch that it was asked about",
@@ -72,6 +74,7 @@ LATE_IMPORTS = {
     "samplers/_nvml.py:pynvml": "20 ms, for those only who ask for GPUs",
 }
 OWN_CLOCK = {
+    "_sampling.py": "tells whether the loop's time is the machine's",
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "observe/_journal.py": "says at what time of day a branch ended",
     "_retry.py": "draws the jitter, by a seed if one is given",

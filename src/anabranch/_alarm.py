@@ -84,6 +84,7 @@ class Alarm:
                 self._ring()
         finally:
             self._runs, self._scope = False, None
+            self._ledger.rest()
 
     def _ring(self) -> None:
         """Do what is due; first comes what is queued again, so that it can be found there."""

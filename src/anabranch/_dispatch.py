@@ -94,3 +94,4 @@ class Dispatcher:
             ledger.dispatching = None
         if scope.cancelled_caught:
             self.resume()  # something may have come after it was unparked
+        ledger.rest()

@@ -54,6 +54,8 @@ class Hand(Lease):
         self._fresh = True
         self._proven = False  # it has run a branch
         ledger.fresh += 1
+        if ledger.counted:
+            ledger.alive += 1
         if self._leases:
             ledger.hands.add(self)
         self._origin: Context = ledger.context  # what each branch's own context is a copy of
@@ -113,6 +115,8 @@ class Hand(Lease):
             ledger.room = True
             if self._succeed:
                 ledger.grow(1)
+            if ledger.counted:
+                ledger.hand_ended()
 
     def suspended(self, trap: Any) -> None:
         """Hear that the branch has suspended: the moment to start further hands.

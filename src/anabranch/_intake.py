@@ -177,6 +177,7 @@ class Intake:
             self._reader.wake()  # whoever waits may find that nothing will come
         if self._all_fed is not None:
             self._all_fed.set()
+        self._ledger.rest()
 
     def _failed(self) -> None:
         assert self.feeds is not None, "only a feed fails"

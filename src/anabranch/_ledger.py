@@ -73,6 +73,12 @@ class Ledger:
     make_grace: Callable[[], Any] | None = None
     unarmed = False  # the loop has not been told of the deadline yet
     scope: Any = None  # what the deadline strikes
+    counted = False  # whether hands are counted
+    alive = 0  # hands that have not ended
+    on_arm: Callable[[], None] | None = None  # begins what only a long step needs
+    regulation: Any = None  # what moves the step's own limit, once it does
+    rest: Callable[[], object] = bool  # ends it when nothing is left that could run
+    tally: Any = None  # what counts ended branches, where they are not kept
     brief: Any = None  # what a coroutine yields that the loop resumes at once
     _stride = 1
     _ended_before = -1
@@ -138,12 +144,26 @@ class Ledger:
         A ring for each step would keep the garbage collector busy.
         """
         self.grow, self.make_grace = _grow_no_more, None
+        self.on_arm, self.rest = None, bool
 
     def arm(self) -> None:
         """Tell the loop of the deadline: something waits for longer than a checkpoint."""
         if self.unarmed:
             self.unarmed = False
             self.scope.deadline = self.deadline
+            if self.on_arm is not None:
+                self.on_arm()
+
+    def hand_ended(self) -> None:
+        """Count a hand less, where they are counted."""
+        self.alive -= 1
+        self.rest()
+
+    def is_idle(self) -> bool:
+        """Tell whether no hand is left, where they are counted, and none is to come."""
+        if self.alive or self.dispatching is not None:
+            return False
+        return self.alarm is None or not self.alarm.waiting()
 
     def watch(self) -> Any:
         """Return who watches for stubborn branches; None if nobody could."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ from anabranch._recording import Recording
 from anabranch._runtime import check_thread, loop_runs_here
 from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
-from anabranch._work import Job, Status
+from anabranch._work import Job, Status, check_reason
 from anabranch.abc import Limiter, Recorder
 from anabranch.errors import HostLoopError, SchedulerClosedError
 
@@ -47,6 +48,7 @@ class Scheduler:
     _intake: Intake | None = None  # a step that has its branches needs none
     _recording: Recording | None = None
     _state = "new"
+    adapts: Callable[[Scheduler], Any] | None = None  # begins to regulate, once it takes its time
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class Scheduler:
         self._outside = outside  # the step around it, or the run
         self._host = host  # of the running loop, if the caller knows it
         self._live = live
-        self._keeps = keeps  # whether ended branches are kept, or only counted
+        self.keeps = keeps  # whether ended branches are kept, or only counted
         self._limits = limits
         self._delivery = delivery
         self._own_delivery = own_delivery
@@ -122,7 +124,7 @@ class Scheduler:
         if self._recorder is not None:
             on_failure = self.stop if self._stops_unrecorded else None
             self._recording = await Recording.open(ledger, self._recorder, on_failure)
-        if not self._keeps:
+        if not self.keeps:
             ledger.counts = Counter()
         if self._alone:
             ledger.room = False  # there is nobody to start
@@ -131,7 +133,9 @@ class Scheduler:
             self._nursery_block = runtime.open_nursery()
             ledger.make_grace = self._make_grace
         self._nursery = await self._nursery_block.__aenter__()
-        if self._timeout is not None:
+        if self.adapts is not None:
+            ledger.on_arm, ledger.counted = partial(self.adapts, self), True
+        if self._timeout is not None or ledger.counted:
             ledger.unarmed, ledger.brief = True, host.brief
             ledger.scope = self._nursery.cancel_scope
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
@@ -156,6 +160,7 @@ class Scheduler:
                 intake.end()
         elif error is not None:
             self.stop(f"the block raised {error!r:.200}")
+        self.ledger.rest()
         try:
             swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:
@@ -220,6 +225,7 @@ class Scheduler:
         Queued ones have their outcome at once, running ones at their next checkpoint.
         """
         chosen = matcher(which)
+        check_reason("scheduler.cancel", reason)
         check_thread("scheduler.cancel")
         ledger = self.ledger
         with ledger.lock:  # against a thread that pops one of them now
@@ -285,6 +291,14 @@ class Scheduler:
                 ledger.arm()
                 await ledger.runtime.lowlevel.checkpoint()  # it had to make way, or time is up
 
+    def is_at_rest(self) -> bool:
+        """Tell whether its block is being left, and nothing is left that could run."""
+        return self._state == "leaving" and not self.is_fed() and self.ledger.is_idle()
+
+    def is_fed(self) -> bool:
+        """Tell whether more is to be pulled."""
+        return self._intake is not None and bool(self._intake.feeds)
+
     def _make_grace(self) -> Grace | None:
         if self._grace is None:
             return None
@@ -322,10 +336,12 @@ class Scheduler:
             self._intake.branch_ended(branch)
         if self._live is not None:
             self._live.ended(self, branch)
-        if not self._keeps:
+        if not self.keeps:
             ledger = self.ledger
             ledger.ended.pop()
             ledger.read += 1
+            if ledger.tally is not None:
+                ledger.tally.add(branch)
             ledger.counts[str(branch.status)] += 1
         for rules in self._rules:
             rules.ended(self, branch)
@@ -360,14 +376,15 @@ class Scheduler:
     async def _close(self) -> None:
         """Give what never started its outcome, and let the observer catch up."""
         ledger = self.ledger
+        if ledger.regulation is not None:
+            ledger.regulation.end()
         if ledger.loop is not None:
             ledger.settle()
         ledger.cut_off = self._nursery.cancel_scope.cancel_called or (
             ledger.unarmed and ledger.clock() >= ledger.deadline
         )
         if ledger.queue or ledger.alarm is not None or self._intake is not None:
-            fed = self._intake is not None and bool(self._intake.feeds)
-            ledger.cut_off = ledger.cut_off or bool(ledger.waiting()) or fed
+            ledger.cut_off = ledger.cut_off or bool(ledger.waiting()) or self.is_fed()
             self._record_queued(ledger.why_cancelled())
         if self._recording is not None:
             await self._recording.close()

@@ -78,6 +78,28 @@ class LimitChanged(Event):
 
 
 @attrs.frozen
+class LoadSampled(Event):
+    """Say what a controller was told, and what it decided of it.
+
+    ``reason`` is empty where the limit is to stay. Where ``acts`` is false the controller is in
+    shadow: ``limit`` is what it would have set.
+    """
+
+    load: Load
+    limit: int
+    reason: str
+    acts: bool = True
+
+
+@attrs.frozen
+class ControllerFailed(Event):
+    """Say that a controller is in shadow from now on, and why: the limit stays where it is."""
+
+    controller: str
+    reason: str
+
+
+@attrs.frozen
 class EventsMissed(Event):
     """Say how many events an observer that was too slow did not hear."""
 

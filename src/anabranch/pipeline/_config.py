@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from typing import Any
 
 import attrs
 
+from anabranch._load import Bounds
 from anabranch._options import exact_fields
+from anabranch._regulated import Listening
 from anabranch._work import check_limit
-from anabranch.abc import Limiter
-from anabranch.errors import ConfigurationError, not_built_yet
+from anabranch.abc import Controller, Limiter, Sampler
+from anabranch.controllers import CEILING, named
+from anabranch.controllers._shadow import check_controller
+from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT
+from anabranch.pipeline._adaptive import Adaptive
+from anabranch.samplers._checked import check_samplers
 from anabranch.samplers._cores import cores
 
 DEFAULT_CEILING = 10
@@ -69,9 +76,27 @@ def _check_flag(config: object, attribute: attrs.Attribute[Any], value: object) 
         )
 
 
-def _refuse(config: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        raise not_built_yet(type(config).__name__, attribute.name, value)
+def _check_law(_: object, __: object, law: Any) -> None:
+    if isinstance(law, str):
+        named(law)
+    elif law is not None:
+        check_controller("ConcurrencyConfig: controller=", law)
+
+
+def _as_tuple(samplers: Sampler | Sequence[Sampler] | None) -> Any:
+    return tuple(samplers) if isinstance(samplers, list) else samplers
+
+
+def _check_samplers(config: object, _: object, samplers: Any) -> None:
+    if samplers is None:
+        return
+    found = check_samplers("ConcurrencyConfig: samplers=", samplers)
+    if not found:
+        raise ConfigurationError(
+            "ConcurrencyConfig: samplers=() reads nothing; leave it out, or give "
+            "adaptive_limits=False for a limit that stays"
+        )
+    object.__setattr__(config, "samplers", found)  # one is as good as several
 
 
 @exact_fields
@@ -82,13 +107,19 @@ class ConcurrencyConfig:
     Args:
         max_concurrent_branches: a ceiling that is never exceeded; None for the default,
             ``min(10, 2 * cores)``.
-        cpu_based_limits: False leaves the cores out of the default, which is then 10.
+        adaptive_limits: False keeps the limit where it begins.
+        cpu_based_limits: False leaves the cores out of the default, which is then 10, and what
+            the CPU does out of what the limit follows. memory_based_limits: likewise memory.
+        controller: the law that moves the limit: an object with ``initial`` and ``next``, or
+            ``"weir"`` (the usual one), ``"aimd"``, ``"gradient"``, ``"fixed"``.
+        samplers: what the law is told of the machine: an object with ``sample``, or several.
 
-    In this version the limit stays where it starts: the controller that moves it under the ceiling
-    is not built yet, and ``controller=`` and ``samplers=`` are refused.
+    The limit begins at ``max_concurrent_branches``, or the default, and moves under
+    ``max_concurrent_branches``, or 256. docs/explanation/regulator.md tells when.
 
     Raises:
-        ConfigurationError: a limit under 1, or one that is no whole number.
+        ConfigurationError: a limit under 1, or one that is no whole number; no controller, no
+            sampler, or one of them together with ``adaptive_limits=False``.
     """
 
     max_concurrent_branches: int | None = attrs.field(default=None, validator=_check_ceiling)
@@ -98,14 +129,46 @@ class ConcurrencyConfig:
     completion_tracking: bool = attrs.field(default=True, validator=_check_flag)
     individual_cancellation: bool = attrs.field(default=True, validator=_check_flag)
     breach_watcher: bool = attrs.field(default=True, validator=_check_flag)
-    controller: None = attrs.field(default=None, kw_only=True, validator=_refuse)
-    samplers: None = attrs.field(default=None, kw_only=True, validator=_refuse)
+    controller: Controller | str | None = attrs.field(
+        default=None, kw_only=True, validator=_check_law
+    )
+    samplers: Sampler | Sequence[Sampler] | None = attrs.field(
+        default=None, kw_only=True, converter=_as_tuple, validator=_check_samplers
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.adaptive_limits:
+            return
+        for name in ("controller", "samplers"):
+            if getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"ConcurrencyConfig: {name}= moves the limit, and adaptive_limits=False "
+                    f"forbids it; leave one of them out"
+                )
 
     def initial_limit(self) -> int:
         """Return the limit that a step starts with."""
         if self.max_concurrent_branches is not None:
             return self.max_concurrent_branches
         return default_limit() if self.cpu_based_limits else DEFAULT_CEILING
+
+    def adaptive(self) -> Adaptive | None:
+        """Return how the limit moves; None if it stays."""
+        ceiling = self.max_concurrent_branches or CEILING
+        if not self.adaptive_limits or ceiling == 1:
+            return None
+        law = self.controller
+        samplers = self.samplers
+        return Adaptive(
+            bounds=Bounds(ceiling=ceiling, initial=min(self.initial_limit(), ceiling)),
+            controller=named(law) if isinstance(law, str) else law,
+            listening=Listening(
+                samplers=samplers if isinstance(samplers, tuple) else None,
+                cpu=self.cpu_based_limits,
+                memory=self.memory_based_limits,
+                needs_signal=law is None,
+            ),
+        )
 
 
 @exact_fields
@@ -279,3 +342,13 @@ def limit_of(
     check_limit(where, "max_concurrency", max_concurrency)
     assert isinstance(max_concurrency, int)
     return max_concurrency, tracks
+
+
+def adaptive_of(concurrency: object, max_concurrency: object) -> Adaptive | None:
+    """Return how the limit of a step moves; None if it has none of its own, or it stays.
+
+    ``max_concurrency=n`` is short for ``ConcurrencyConfig(n)``, so it moves as well.
+    """
+    if isinstance(max_concurrency, int):
+        concurrency = ConcurrencyConfig(max_concurrency)
+    return concurrency.adaptive() if isinstance(concurrency, ConcurrencyConfig) else None

@@ -18,8 +18,14 @@ from anabranch._work import OWN_CANCELS, Status, check_seconds
 from anabranch.abc import BreachEvent, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT, io_lane
+from anabranch.pipeline._adaptive import Adaptive
 from anabranch.pipeline._conclude import Reduce, check_reduce
-from anabranch.pipeline._config import BranchFailureStrategy, ConcurrencyConfig, limit_of
+from anabranch.pipeline._config import (
+    BranchFailureStrategy,
+    ConcurrencyConfig,
+    adaptive_of,
+    limit_of,
+)
 from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Branches, Plan, title
@@ -47,6 +53,7 @@ class Terms:
     breach_event: BreachEvent | None = None  # that is to be watched
     cancel_grace: float | None = 5.0
     reduce: Reduce | None = None
+    adaptive: Adaptive | None = None  # how the limit moves, if it does
 
     @property
     def ruled(self) -> bool:
@@ -134,6 +141,7 @@ def terms_of(
         cancels_singly=not isinstance(concurrency, ConcurrencyConfig)
         or concurrency.individual_cancellation,
         reduce=reduce,
+        adaptive=adaptive_of(concurrency, max_concurrency),
     )
 
 
@@ -161,7 +169,7 @@ def scheduler_of(
         more["rules"] = above
     if above:
         leases = leases or any(each.cancels for each in above)
-    return Scheduler(
+    scheduler = Scheduler(
         [*own, *frame.limiters, *frame.gates],
         delivery=frame.run.delivery,
         step=frame.path + name,
@@ -174,6 +182,9 @@ def scheduler_of(
         grace=terms.cancel_grace,
         **more,
     )
+    if own and terms.adaptive is not None:
+        scheduler.adapts = terms.adaptive.begin
+    return scheduler
 
 
 def wider_io_lane(

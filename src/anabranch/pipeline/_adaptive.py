@@ -1,0 +1,85 @@
+"""Let the limit of a step follow the load: which law, within which bounds, listening to what.
+
+Nothing of it exists before a branch of the step has waited for more than a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from anabranch._counting import LedgerCounts
+from anabranch._load import Bounds
+from anabranch._regulate import Regulator
+from anabranch._regulated import Listening, Regulated
+from anabranch._ruling import Ruling
+from anabranch._scheduler import Scheduler
+from anabranch.abc import Controller
+from anabranch.controllers import named
+
+DEFAULT_LAW = "weir"
+
+
+@attrs.frozen(kw_only=True)
+class Adaptive:
+    """Say how the limit of a step moves.
+
+    Attributes:
+        controller: None for the usual law.
+    """
+
+    bounds: Bounds
+    controller: Controller | None
+    listening: Listening
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """Begin to move the step's own limit: the first of its limiters."""
+        scheduler.ledger.regulation = regulation = Regulation(self, scheduler)
+        scheduler.ledger.rest = regulation.rest
+
+
+class Regulation:
+    """Move the limit of one run of a step, until it ends."""
+
+    def __init__(self, terms: Adaptive, scheduler: Scheduler) -> None:
+        ledger = scheduler.ledger
+        ruling = Ruling(terms.controller or named(DEFAULT_LAW), terms.bounds)
+        limiter = ledger.limiters[0]
+        self._scheduler = scheduler
+        self._host = ledger.host.part(Regulator)
+        self.limit = Regulated(
+            limiter,
+            ruling,
+            LedgerCounts(
+                ledger, limiter, keeps=scheduler.keeps, more=scheduler.is_fed, judge=ruling.judge
+            ),
+            ledger.delivery.emit if ledger.delivery is not None else None,
+            terms.listening,
+            clock=ledger.clock,
+            step=ledger.step,
+            resized=self._resized,
+            rest=self.rest,
+        )
+        self.limit.nursery = ledger.nursery
+        self._host.add(self.limit)
+
+    def rest(self) -> None:
+        """Let the task of the regulator leave the step's nursery, if that is all that is left."""
+        if self._scheduler.is_at_rest():
+            self.end()
+
+    def end(self) -> None:
+        """Regulate no more."""
+        self._host.remove(self.limit)
+
+    def _resized(self, old: float, new: float) -> None:
+        """Have hands see that the limit moved: fewer go on, or more begin."""
+        ledger: Any = self._scheduler.ledger
+        ledger.totals[0] = new  # it was told with its reason
+        if new > old:
+            ledger.room = True
+            ledger.resume()
+        elif not ledger.shared:
+            ledger.shared = True  # now they ask before each branch
+            ledger.reader_moved(float("inf"))
