@@ -11,12 +11,14 @@
     ├── HostLoopError                  the caller's: no loop runs, or one runs where none may
     ├── JournalError                   the machine's: what ended could not be written down
     ├── LaneError                      the branch's: a call that its lane cannot carry
+    ├── ScriptFailedError              the script's: it ended with something other than 0
     ├── OutsideRunError                the caller's: a charge where no run can be found
     ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
     ├── BranchCancelledError           nobody's: stopped by a deadline, a rule, or from outside
     ├── TaskExecutionError             the task's: it did not succeed; the cause is what it raised
     ├── WaitTimeoutError               the caller's: a wait was over before its tasks (a TimeoutError)
+    ├── DeadlockError                  the caller's: tasks that would wait for each other
     ├── MergeError                     the branches': what they changed does not go together
     └── StepFailedError                the step's: it failed, and no branch has an error of its own
 
@@ -66,6 +68,21 @@ class LaneError(AnabranchError, RuntimeError):
     """Say what a lane could not carry: the argument, the result, the worker."""
 
 
+class ScriptFailedError(AnabranchError):
+    """Say how a script failed that is a branch.
+
+    Attributes:
+        finished: how it ended, as a Finished.
+    """
+
+    def __init__(self, message: str, finished: Any = None) -> None:
+        super().__init__(message, finished)
+        self.finished = finished
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class OutsideRunError(AnabranchError, RuntimeError):
     """Refuse a charge: it is made outside of a run, or in a process that cannot reach it."""
 
@@ -105,6 +122,10 @@ class WaitTimeoutError(AnabranchError, TimeoutError):
     def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.results = list(results)
+
+
+class DeadlockError(AnabranchError, RuntimeError):
+    """Refuse a wait that could never end: what it waits for waits for the one who asks."""
 
 
 class MergeError(AnabranchError):
