@@ -46,6 +46,7 @@ BROAD_EXCEPT = {
     "_attempt.py": "a branch's Exception is data",
     "_again.py": "what the user's on= raises ends the branch that it was asked about",
     "_tries.py": "an error that can neither be written nor noted costs no result",
+    "_breaker.py": "what a listener or on= raises costs no call",
     "_anyio.py": "what a thread raises, whatever it is, belongs to the task that waits for it",
     "_feed.py": "what the user's iterable raises is raised when the block is left",
     "_scheduler.py": "cleans up, and raises it again",
@@ -71,16 +72,19 @@ LATE_IMPORTS = {
     "_runtime.py": "no loop is imported before it runs",
     "_anyio.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
     "_observers.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
+    "lanes/_beside.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and late",
     "samplers/_nvml.py:pynvml": "20 ms, for those only who ask for GPUs",
 }
 OWN_CLOCK = {
     "_sampling.py": "tells whether the loop's time is the machine's",
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "observe/_journal.py": "says at what time of day a branch ended",
+    "_breaker.py": "threads without a loop call it too; a clock may be given",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
     "testing/_simulator/": "draws branches, noise and scenarios by a seed",
+    "lanes/": "a child process lives in real time, and is ended by threads that have no loop",
     "samplers/": "machines are read, and drivers waited for, in real seconds",
 }
 

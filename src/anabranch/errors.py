@@ -11,7 +11,8 @@
     ├── HostLoopError                  the caller's: no loop runs, or one runs where none may
     ├── JournalError                   the machine's: what ended could not be written down
     ├── LaneError                      the branch's: a call that its lane cannot carry
-    ├── ScriptFailedError              the script's: it ended with something other than 0
+    ├── ScriptFailedError              the script's: it did not end with 0
+    ├── CircuitOpenError               nobody's: a breaker refused a call of what keeps failing
     ├── OutsideRunError                the caller's: a charge where no run can be found
     ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
@@ -78,6 +79,21 @@ class ScriptFailedError(AnabranchError):
     def __init__(self, message: str, finished: Any = None) -> None:
         super().__init__(message, finished)
         self.finished = finished
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CircuitOpenError(AnabranchError, RuntimeError):
+    """Refuse a call: what it calls has failed too often.
+
+    Attributes:
+        retry_after: seconds until a call may be let through again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return str(self.args[0])
