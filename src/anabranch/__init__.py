@@ -6,6 +6,7 @@ Runs natively on trio, and on asyncio in the host's own loop.
 
 import logging
 
+from anabranch._breaker import CircuitBreaker, CircuitChanged, CircuitState
 from anabranch._budget import Budget, UsageLimits
 from anabranch._charge import Reservation, charge
 from anabranch._load import Bounds, Decision, Load
@@ -17,6 +18,7 @@ from anabranch.errors import (
     AnabranchError,
     BranchCancelledError,
     BranchTimedOutError,
+    CircuitOpenError,
     ConfigurationError,
     DuplicateKeyError,
     HostLoopError,
@@ -62,6 +64,7 @@ from anabranch.pipeline import (
     StepResult,
     StepSnapshot,
     UnboundedWarning,
+    UnmatchedPatternWarning,
 )
 
 __all__ = [
@@ -78,6 +81,10 @@ __all__ = [
     "Breached",
     "Budget",
     "CancelWhen",
+    "CircuitBreaker",
+    "CircuitChanged",
+    "CircuitOpenError",
+    "CircuitState",
     "ConcurrencyConfig",
     "ConfigurationError",
     "ControllerFailed",
@@ -118,6 +125,7 @@ __all__ = [
     "StepStarted",
     "UnboundedWarning",
     "UnknownOptionError",
+    "UnmatchedPatternWarning",
     "Usage",
     "UsageLimitExceededError",
     "UsageLimits",

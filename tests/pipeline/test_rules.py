@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from anabranch import (
     Status,
     Step,
     StepResult,
+    UnmatchedPatternWarning,
 )
 
 IGNORE = BranchFailureStrategy.IGNORE
@@ -472,3 +474,41 @@ def test_rules_for_single_branches_need_individual_cancellation() -> None:
     rules = [CancelWhen("a", "done", cancel="b")]
     with pytest.raises(ConfigurationError, match="individual_cancellation=False"):
         Step.parallel({"a": sleeper(1), "b": sleeper(1)}, concurrency=config, cancel_when=rules)
+
+
+# Patterns over what is nested -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("glob", "near"),
+    [("in/low_9", "in/low_"), ("in/low", "in/low_"), ("inn/*", "in"), ("in/low_1/x", "in/low_1")],
+)
+def test_a_glob_over_nested_branches_that_are_known_is_checked_at_once(
+    glob: str, near: str
+) -> None:
+    inner = Step.parallel({"low_1": sleeper(1), "low_2": sleeper(1)})
+    for rule in (
+        CancelWhen("b", "done", cancel=glob),
+        CancelWhen(glob, "done", cancel="b"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{re.escape(repr(glob))}.*{near}"):
+            Step.parallel({"in": inner, "b": sleeper(1)}, cancel_when=[rule])
+
+
+@pytest.mark.parametrize("glob", ["m/999", "m/0/x", "**/x"])
+async def test_a_glob_that_matched_none_of_the_branches_made_meanwhile_is_warned_of(
+    glob: str,
+) -> None:
+    mapped = Step.map_over("m", sleeper(1), items=[1, 2])
+    rule = CancelWhen("b", "done", cancel=glob)
+    step = Step.parallel("s", {"m": mapped, "b": sleeper(1)}, cancel_when=[rule])
+    with pytest.warns(UnmatchedPatternWarning, match=re.escape(f"step 's': {glob!r}")):
+        assert (await Pipeline([step]).run(1)).success
+
+
+@pytest.mark.parametrize("glob", ["m/1", "m/*", "**/1", "m/[01]"])
+async def test_a_glob_that_matched_one_of_them_is_not(glob: str) -> None:
+    mapped = Step.map_over("m", sleeper(1), items=[1, 2])
+    rule = CancelWhen("b", "failed", cancel=glob)
+    step = Step.parallel("s", {"m": mapped, "b": sleeper(2)}, cancel_when=[rule])
+    assert (await Pipeline([step]).run(1)).success

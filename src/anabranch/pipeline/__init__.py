@@ -11,6 +11,7 @@ from anabranch.pipeline._config import (
 from anabranch.pipeline._live import LiveRun, Snapshot, StepSnapshot
 from anabranch.pipeline._map import MapStep
 from anabranch.pipeline._parallel import ParallelStep
+from anabranch.pipeline._patterns import UnmatchedPatternWarning
 from anabranch.pipeline._pipeline import Pipeline
 from anabranch.pipeline._result import PipelineResult, StepResult
 from anabranch.pipeline._rules import CancelWhen, Halt
@@ -36,4 +37,5 @@ __all__ = [
     "StepResult",
     "StepSnapshot",
     "UnboundedWarning",
+    "UnmatchedPatternWarning",
 ]

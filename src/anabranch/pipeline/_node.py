@@ -148,6 +148,10 @@ class Node(Generic[In, Out]):
         """Name the first step in it that does nothing without a context; empty for none."""
         return ""
 
+    def paths_below(self) -> list[str] | None:
+        """List the paths of all its branches, nested ones too; None if nobody can know them."""
+        return None
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run with ``data``; never raises what a branch raised."""
         raise NotImplementedError

@@ -89,6 +89,10 @@ class ParallelStep(Node[T, dict[str, Any]]):
         nested = (plan.needs_context() for plan in self._plans if plan.nests)
         return next(filter(None, nested), "") if self._nests else ""
 
+    def paths_below(self) -> list[str]:
+        """List the paths of all its branches, nested ones too; ``key/**`` for those unknown."""
+        return [path for plan in self._plans for path in (plan.key, *plan.paths_below())]
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the branches to their end."""
         terms, run, plans, args = self._terms, frame.run, self._plans, (data,)

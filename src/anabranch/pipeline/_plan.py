@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from anabranch._branch import ASYNC, NO_KWARGS, Branch, run_in
+from anabranch._breaker import CircuitBreaker
 from anabranch._retry import Retry
 from anabranch._tries import Tries, words_of
 from anabranch._work import Status
@@ -51,6 +52,7 @@ class Plan:
     nested: bool = False
     priority: int = 0
     retry: Retry | None = None
+    breaker: CircuitBreaker | None = None
     fallback: Plan | None = None
     takes_error: bool = False  # a fallback's
     simple: bool = attrs.field(init=False)  # a plain call of fn(data), nothing to look up
@@ -59,6 +61,7 @@ class Plan:
     @simple.default
     def _simple(self) -> bool:
         terms = self.takes_context or self.nested or self.lane is not None or self.timeout
+        terms = terms or self.breaker is not None
         tried = self.retry is not None or self.fallback is not None
         return not terms and not tried and self.on_cancel == "abandon"
 
@@ -70,6 +73,13 @@ class Plan:
         """Name the first step in it that does nothing without a context; empty for none."""
         own = self.node.needs_context() if self.nested else ""
         return own or ("" if self.fallback is None else self.fallback.needs_context())
+
+    def paths_below(self) -> list[str]:
+        """List the paths of all branches nested in it; ``key/**`` where nobody can know them."""
+        if not self.nests:
+            return []
+        known = self.node.paths_below() if self.nested and self.fallback is None else None
+        return [f"{self.key}/**"] if known is None else [f"{self.key}/{path}" for path in known]
 
     def as_urgent_as(self, priorities: Mapping[str, int]) -> Plan:
         """Return the plan with the priority that its key has there, or 0."""
@@ -109,6 +119,9 @@ class Plan:
                 fn = _await_with_context
         if lane is not None:
             fn, args = run_in(lane, path + key), (fn, args, NO_KWARGS)
+        if self.breaker is not None:
+            guard = self.breaker.guard_async if self.kind == ASYNC else self.breaker.guard
+            fn, args = guard, (fn, *args)
         branch = Branch(
             path + key,
             self.kind,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -20,6 +19,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.pipeline._nested import was_stopped_inside
+from anabranch.pipeline._patterns import Unmatched, check_matches
 
 _WORDS = {  # of what counts: one, several
     "failure": ("failure", "failures"),
@@ -172,9 +172,9 @@ class CancelWhen:
 
 
 def check_rules(
-    where: str, keys: Collection[str], nested: Collection[str], rules: object
+    where: str, keys: Collection[str], below: Collection[str], rules: object
 ) -> tuple[CancelWhen, ...]:
-    """Check the rules of a step with branches ``keys``, of which ``nested`` hold others.
+    """Check the rules of a step with branches ``keys``, and ``below`` what is nested in them.
 
     Raises:
         ConfigurationError: no rules, or one that could never do anything.
@@ -196,21 +196,8 @@ def check_rules(
                 f"there will be; write it in the nested step, or without all=True"
             )
         for glob in (rule.pattern, rule.cancel):
-            check_matches(where, glob, keys, nested)
+            check_matches(where, glob, keys, below)
     return tuple(rules)
-
-
-def check_matches(where: str, glob: str, keys: Collection[str], nested: Collection[str]) -> None:
-    """Refuse a glob that matches no branch, naming the nearest that there is."""
-    chosen = matcher(glob)
-    if any(map(chosen, keys)):
-        return
-    first = glob.partition("/")[0]
-    if "**" in glob or ("/" in glob and any(map(matcher(first or "-"), nested))):
-        return  # what is nested in branches is known when it runs
-    near = get_close_matches(glob, keys, 1, 0.3)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(list(keys)[:5])}"
-    raise ConfigurationError(f"{where}: {glob!r} matches no branch; {hint}")
 
 
 def check_priorities(
@@ -262,6 +249,8 @@ class Rules:
         self._waiting: list[tuple[CancelWhen, Callable[[str], bool], set[str] | None]] = [
             (rule, matcher(rule.pattern), None) for rule in rules
         ]
+        self._unmatched = Unmatched((), ())
+        self._cancelled = 0
 
     @property
     def cancels(self) -> bool:
@@ -274,6 +263,8 @@ class Rules:
             (rule, chosen, set(filter(chosen, keys)) if rule.all else None)
             for rule, chosen, _ in self._waiting
         ]
+        globs = [glob for rule, *_ in self._waiting for glob in (rule.pattern, rule.cancel)]
+        self._unmatched = Unmatched(globs, keys)
 
     def opened(self, scheduler: Scheduler) -> None:
         """Hear that the step, or one nested in it, begins."""
@@ -288,6 +279,10 @@ class Rules:
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)
+        ledger = scheduler.ledger
+        by_itself = not (ledger.stopped or ledger.cut_off or self._cancelled or self.halted)
+        if scheduler is self._step and by_itself:
+            self._unmatched.tell(ledger.step)
 
     def ended(self, scheduler: Scheduler, branch: Branch) -> None:
         """Hear that a branch has ended, and do what the rules say."""
@@ -296,8 +291,10 @@ class Rules:
             self._missing -= 1
             if not self._missing:
                 self._stop(scheduler, self._halt)
-        if self._waiting:
-            self._apply(branch.key.removeprefix(self._path), status)
+        if self._waiting or self._unmatched:
+            key = branch.key.removeprefix(self._path)
+            self._unmatched.saw(key)
+            self._apply(key, status)
 
     def _stop(self, scheduler: Scheduler, halt: Halt) -> None:
         self.halted = halt.reason(self._needed)
@@ -328,6 +325,6 @@ class Rules:
 
     def _cancel_in(self, scheduler: Scheduler, rule: CancelWhen, cause: str, reason: str) -> None:
         chosen, path = matcher(rule.cancel), self._path
-        scheduler.cancel(
+        self._cancelled += scheduler.cancel(
             lambda full: full != path + cause and chosen(full.removeprefix(path)), reason=reason
         )

@@ -74,8 +74,8 @@ class Terms:
         """
         if self.halt is not None:
             self.halt.needed(where, len(plans))
-        nested = [plan.key for plan in plans if plan.nests]
-        found = check_rules(where, [plan.key for plan in plans], nested, rules)
+        below = [path for plan in plans for path in plan.paths_below()] if rules else []
+        found = check_rules(where, [plan.key for plan in plans], below, rules)
         if found and not self.cancels_singly:
             raise ConfigurationError(
                 f"{where}: cancel_when= cancels single branches, and "
