@@ -70,7 +70,7 @@ LIMITS = [0, -1, 1.5, True, math.nan, "10", math.inf, 10.0]
 SECONDS = [0, -1, True, math.nan, "10", object()]
 NAMES = ["", 3, b"x", object()]
 
-LATER_OF_STEP = {"breaker": object(), "cache": object()}
+LATER_OF_STEP = {"cache": object()}
 
 
 # Keywords ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch._branch import ASYNC, call_in
+from anabranch._breaker import CircuitBreaker, check_breaker
 from anabranch._options import exact, refuse_later
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler
@@ -59,6 +60,7 @@ class Step(Node[In, Out]):
         lane: ``auto``, ``inline``, ``io`` (a thread), ``cpu`` (a process), or a Lane.
         timeout: seconds from its start, all attempts and waits together; None for none.
         retry: a Retry: when it is called again after it failed.
+        breaker: a CircuitBreaker that each of its calls goes through; it may be shared.
         fallback: a step, or a function of the data (and ``error=``, if it has that), which runs
             when it has failed for good or its timeout has struck; what it returns is the output.
         on_cancel: what a cancellation does to a thread: ``abandon`` or ``wait``.
@@ -67,11 +69,12 @@ class Step(Node[In, Out]):
         ConfigurationError: what cannot be meant; NotBuiltYetError for what a later version brings.
     """
 
-    __slots__: tuple[str, ...] = ("_fallback", "_lane", "_on_cancel", "_retry")
+    __slots__: tuple[str, ...] = ("_breaker", "_fallback", "_lane", "_on_cancel", "_retry")
     __slots__ += ("_takes_context", "_timeout", "fn", "name")
 
     name: str
     fn: Callable[..., Any]
+    _breaker: CircuitBreaker | None
     _fallback: Part | None
     _lane: str | Lane
     _on_cancel: str
@@ -113,23 +116,24 @@ class Step(Node[In, Out]):
         lane: str | Lane = "auto",
         timeout: float | None = None,
         retry: Retry | None = None,
-        breaker: None = None,
+        breaker: CircuitBreaker | None = None,
         fallback: Part | None = None,
         cache: None = None,
         on_cancel: str = "abandon",
     ) -> None:
         check_name("Step", name)
         where = f"Step {name!r}"
-        refuse_later(where, {"breaker": (breaker, None), "cache": (cache, None)})
+        refuse_later(where, {"cache": (cache, None)})
         check_function(where, fn)
         check_lane(where, lane)
         check_seconds(where, "timeout", timeout)
         check_on_cancel(where, on_cancel)
         check_retry(where, retry)
+        check_breaker(where, breaker)
         check_fallback(where, fallback)
         call_in(lane, fn, where)
         takes = takes_context(where, fn)
-        values = (fallback, lane, on_cancel, retry, takes, timeout, fn, name)
+        values = (breaker, fallback, lane, on_cancel, retry, takes, timeout, fn, name)
         for slot, value in zip(Step.__slots__, values, strict=True):
             object.__setattr__(self, slot, value)
 
@@ -339,6 +343,7 @@ class Step(Node[In, Out]):
             on_cancel=self._on_cancel,
             takes_context=self._takes_context,
             retry=self._retry,
+            breaker=self._breaker,
             fallback=self._plan_fallback(key),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
+from anabranch._breaker import CircuitBreaker
 from anabranch._retry import Retry
 from anabranch.abc import BreachEvent, Lane, Limiter
 from anabranch.pipeline._config import (
@@ -35,7 +36,7 @@ class StepOptions(TypedDict, total=False):
     lane: str | Lane
     timeout: float | None
     retry: Retry | None
-    breaker: None
+    breaker: CircuitBreaker | None
     fallback: Node[Any, Any] | Callable[..., Any] | None
     cache: None
     on_cancel: str
