@@ -1,0 +1,116 @@
+"""Own memory: what was added since the first sample, by processes that come, go and hide."""
+
+import psutil
+import pytest
+
+from anabranch.samplers import OwnMemory
+from anabranch.samplers._descendants import LONGEST_PAUSE_S, PAUSES, Descendants
+
+MB = 2**20
+ERRORS = [psutil.NoSuchProcess(4711), psutil.ZombieProcess(4711), psutil.AccessDenied(4711)]
+each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+
+
+class Process:
+    def __init__(self, mb, error=None):
+        self.rss = mb * MB
+        self.error = error
+
+    def memory_info(self):
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+def test_what_was_there_at_first_is_not_counted():
+    processes = [Process(500)]
+    sampler = OwnMemory(lambda: processes)
+    assert sampler.sample() == {"own_memory": 0.0}
+    processes[0].rss += 10 * MB
+    assert sampler.sample() == {"own_memory": 10 * MB}
+
+
+def test_children_count():
+    processes = [Process(500)]
+    sampler = OwnMemory(lambda: processes)
+    sampler.sample()
+    processes += [Process(300), Process(200)]
+    assert sampler.sample() == {"own_memory": 500 * MB}
+
+
+def test_less_than_at_first_is_0():
+    processes = [Process(500), Process(100)]
+    sampler = OwnMemory(lambda: processes)
+    sampler.sample()
+    del processes[1]
+    assert sampler.sample() == {"own_memory": 0.0}
+
+
+@each_error
+def test_a_child_that_has_gone_or_hides_counts_nothing(error):
+    processes = [Process(500), Process(100)]
+    sampler = OwnMemory(lambda: processes)
+    sampler.sample()
+    processes[0].rss += 300 * MB
+    processes[1].error = error
+    assert sampler.sample() == {"own_memory": 200 * MB}
+
+
+@each_error
+def test_a_process_that_cannot_read_itself_is_unknown(error):
+    assert OwnMemory(lambda: [Process(1, error), Process(100)]).sample() == {"own_memory": None}
+
+
+@pytest.mark.parametrize("error", [*ERRORS, OSError(24, "Too many open files")])
+def test_a_table_that_cannot_be_read_is_unknown(error):
+    def fails():
+        raise error
+
+    assert OwnMemory(fails).sample() == {"own_memory": None}
+
+
+def test_unknown_at_first_counts_from_when_it_is_known():
+    processes = [Process(500, ERRORS[0])]
+    sampler = OwnMemory(lambda: processes)
+    sampler.sample()
+    processes[0].error = None
+    assert sampler.sample() == {"own_memory": 0.0}
+
+
+# Whom to look at ------------------------------------------------------------------------------
+
+
+def test_the_table_is_read_seldom_where_that_takes_long(clock):
+    walks = []
+
+    def walk():
+        walks.append(clock.now)
+        clock.now += 0.002
+        return []
+
+    descendants = Descendants(walk, clock)
+    began = clock.now
+    while clock.now < began + 100:
+        descendants.list()
+        clock.now += 0.25
+    assert len(walks) <= 100 / (PAUSES * 0.002) + 1
+    assert len(walks) * 0.002 < 0.005 * 100
+
+
+def test_a_slow_table_is_read_every_ten_seconds_all_the_same(clock):
+    walks = []
+
+    def walk():
+        walks.append(clock.now)
+        clock.now += 3
+        return []
+
+    descendants = Descendants(walk, clock)
+    descendants.list()
+    clock.now += LONGEST_PAUSE_S
+    descendants.list()
+    assert len(walks) == 2
+
+
+def test_this_process_comes_first():
+    assert Descendants().list()[0] == psutil.Process()
