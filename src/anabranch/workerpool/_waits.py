@@ -1,0 +1,192 @@
+"""Wait for tasks in a plain thread, so that nobody waits for ever.
+
+A task that waits for others of its own pool lends its token to them, so a pool of one worker
+suffices for any depth. Tasks that would wait for each other are told so instead.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from typing import TYPE_CHECKING
+
+from anabranch._runtime import loop_runs_here
+from anabranch.errors import DeadlockError, HostLoopError
+from anabranch.workerpool._hand import Hand, here
+from anabranch.workerpool._task import CANCELLED, COMPLETED, Task
+
+if TYPE_CHECKING:
+    from anabranch.workerpool._board import Board
+
+WORDS = (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION)
+
+
+class BlockedLoopWarning(RuntimeWarning):
+    """Say that a wait blocks the thread of a running loop, and all that runs on that loop."""
+
+
+class Wait:
+    """Let one thread wait for tasks; changed under the board's lock."""
+
+    __slots__ = ("_gate", "_left", "_open", "_word")
+
+    def __init__(self, left: int, word: str) -> None:
+        self._left = left
+        self._word = word
+        self._open = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def note(self, task: Task) -> None:
+        """Hear that a task has ended."""
+        self._left -= 1
+        if not self._open and (not self._left or is_enough(task, self._word)):
+            self._open = True
+            self._gate.release()
+
+    def block(self, timeout: float | None) -> bool:
+        """Wait; False when ``timeout`` seconds were over first."""
+        if timeout is None:
+            return self._gate.acquire()
+        return self._gate.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
+
+
+def is_enough(task: Task, word: str) -> bool:
+    """Tell whether the end of this one task ends a wait of that kind."""
+    if word == FIRST_COMPLETED:
+        return True
+    return word == FIRST_EXCEPTION and task.status not in (COMPLETED, CANCELLED)
+
+
+def wait(
+    board: Board,
+    tasks: Iterable[Task],
+    timeout: float | None,
+    word: str = ALL_COMPLETED,
+    *,
+    one: bool = False,
+) -> bool:
+    """Wait until tasks have ended, as ``word`` of concurrent.futures says; False if it timed out.
+
+    With ``one`` it is a single task, and without it no wait; else those that wait for the task
+    which calls this are left out.
+
+    Raises:
+        HostLoopError: this is the thread of the pool's own loop, which runs what is waited for.
+        DeadlockError: the one task that is waited for waits for this one.
+    """
+    if not _is_open(board, tasks, word):
+        return True
+    if timeout is None or timeout > 0:
+        check_may_block(board)
+    hand = here.hand
+    if hand is not None and (hand.board is not board or not hand.holds):
+        hand = None
+    with board.lock:
+        missing = _missing(board, tasks, word)
+        if hand is not None and hand.task is not None:
+            missing = _without_knots(hand.task, missing, alone=one)
+        if not missing:
+            return True
+        waiting = Wait(len(missing), word)
+        for task in missing:
+            if task.waits is None:
+                task.waits = []
+            task.waits.append(waiting)
+        if hand is not None:
+            _lend(hand, missing)
+    if board.starts:
+        board.launch()
+    try:
+        return waiting.block(timeout)
+    finally:
+        _go_on(board, hand, missing, waiting)
+
+
+def check_may_block(board: Board) -> None:
+    """Warn, once for each pool, of a wait that blocks a running loop; refuse it on the pool's own.
+
+    Raises:
+        HostLoopError: this is the thread of the pool's own loop.
+    """
+    if not loop_runs_here():
+        return
+    if threading.get_ident() == board.engine.ident:
+        raise HostLoopError(
+            "a blocking wait on the pool's own loop would wait for ever: what it waits for runs "
+            "there; await pool.submit(...) instead, or wait in a plain function"
+        )
+    if not board.warned:
+        board.warned = True
+        warnings.warn(
+            "a wait for a WorkerPool blocks the running loop of this thread; "
+            "await asyncio.wrap_future(pool.submit(...)), or use AsyncWorkerPool",
+            BlockedLoopWarning,
+            stacklevel=5,
+        )
+
+
+def _is_open(board: Board, tasks: Iterable[Task], word: str) -> bool:
+    """Tell whether there may be something to wait for."""
+    with board.lock:
+        return bool(_missing(board, tasks, word))
+
+
+def _missing(board: Board, tasks: Iterable[Task], word: str) -> list[Task]:
+    """List the tasks that have not ended; none if enough have."""
+    missing = []
+    for task in tasks:
+        if task in board.open or task in board.unsettled:
+            missing.append(task)
+        elif is_enough(task, word):
+            return []
+    return missing
+
+
+def _without_knots(own: Task, missing: list[Task], *, alone: bool) -> list[Task]:
+    """Leave out the tasks that wait for the one that is about to wait for them."""
+    knotted = {task for task in missing if _leads_to(task, own)}
+    if knotted and alone:
+        other = missing[0]
+        what = "itself" if other is own else f"{other.name!r}, which waits for it"
+        raise DeadlockError(
+            f"task {own.name!r} waits for {what}, and neither would ever end; "
+            f"wait for it outside of the task"
+        )
+    return [task for task in missing if task not in knotted]
+
+
+def _leads_to(task: Task, own: Task) -> bool:
+    seen: set[Task] = set()
+    ahead = [task]
+    while ahead:
+        each = ahead.pop()
+        if each is own:
+            return True
+        if each not in seen and each.waits_for:
+            seen.add(each)
+            ahead += each.waits_for
+    return False
+
+
+def _lend(hand: Hand, missing: list[Task]) -> None:
+    if hand.task is not None:  # else it runs a callback of a future
+        hand.task.waits_for = frozenset(missing)
+    hand.board.give_back()
+
+
+def _go_on(board: Board, hand: Hand | None, missing: list[Task], waiting: Wait) -> None:
+    """Stand in no list any more, and take the token back that was lent."""
+    gate = None
+    with board.lock:
+        for task in missing:
+            if task.waits is not None and waiting in task.waits:
+                task.waits.remove(waiting)
+        if hand is not None:
+            if hand.task is not None:
+                hand.task.waits_for = None
+            gate = board.line_up()
+    if gate is not None:
+        gate.acquire()
