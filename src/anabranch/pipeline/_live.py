@@ -21,6 +21,7 @@ from anabranch._work import Usage, check_reason
 from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._result import NO_USAGE, PipelineResult
+from anabranch.pipeline._waiting import NEXT_ATTEMPT, RUNS, UNKNOWN, moved, why_in_lane, why_queued
 
 Out = TypeVar("Out")
 
@@ -35,6 +36,9 @@ class StepSnapshot:
         ended: how many have ended.
         stubborn: the paths of the branches that work on after a cancellation, each with the line
             where it sits.
+        in_use: how many tokens of the step's first limiter are out.
+        reason: why the limit is where it is; empty where nothing has moved it.
+        waiting: the paths of those that are queued. why: what they wait for.
     """
 
     step: str
@@ -43,6 +47,10 @@ class StepSnapshot:
     queued: int
     ended: int
     stubborn: Mapping[str, str]
+    in_use: int = 0
+    reason: str = ""
+    waiting: tuple[str, ...] = attrs.field(default=(), repr=False)
+    why: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +64,15 @@ class Snapshot:
 
     steps: tuple[StepSnapshot, ...]
     abandoned: tuple[str, ...]
+
+    def why_waiting(self, key: str) -> str:
+        """Say why the branch of that path had not begun: which limit was reached, and why."""
+        for step in self.steps:
+            if key in step.waiting:
+                return step.why
+            if key in step.running:
+                return RUNS
+        return UNKNOWN
 
 
 class LiveRun(Generic[Out]):
@@ -161,21 +178,40 @@ class LiveRun(Generic[Out]):
         if self._outcomes is None:
             raise AnabranchError("the run was not started yet; write: async with pipeline.open()")
         steps = []
+        abandoned = tuple(io_lane(self._host).abandoned)
         for scheduler in self._schedulers:
             ledger = scheduler.ledger
+            waiting = ledger.waiting()
             running = [hand.running() for hand in ledger.hands]
             steps.append(
                 StepSnapshot(
                     step=ledger.step,
                     limit=ledger.limit(),
                     running=tuple(sorted(branch.key for branch in running if branch is not None)),
-                    queued=len(ledger.waiting()),
+                    queued=len(waiting),
                     ended=ledger.read + len(ledger.ended),
                     stubborn={} if ledger.grace is None else ledger.grace.stubborn(),
+                    in_use=ledger.limiters[0].borrowed_tokens if ledger.limiters else len(running),
+                    reason=moved(ledger),
+                    waiting=tuple([branch.key for branch in waiting]),
+                    why=why_queued(ledger, abandoned) if waiting else "",
                 )
             )
-        abandoned = tuple(io_lane(self._host).abandoned)
         return Snapshot(steps=tuple(steps), abandoned=abandoned)
+
+    def why_waiting(self, key: str) -> str:
+        """Say why the branch of that path has not begun, or has no thread yet."""
+        snapshot = self.snapshot()
+        lane = io_lane(self._host)
+        for scheduler in self._schedulers:
+            for hand in scheduler.ledger.hands:
+                branch = hand.running()
+                if branch is not None and branch.key == key:
+                    return why_in_lane(branch, hand.thread_ident() is not None, lane) or RUNS
+            alarm = scheduler.ledger.alarm
+            if alarm is not None and any(each.key == key for each in alarm.waiting()):
+                return NEXT_ATTEMPT
+        return snapshot.why_waiting(key)
 
     def opened(self, scheduler: Scheduler) -> None:
         """Hear that a step has opened its scheduler."""
