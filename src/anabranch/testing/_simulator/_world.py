@@ -28,7 +28,7 @@ REAPED: Final = 0.5
 LOST: Final = 0.25  # what a branch lost by overload costs of one that succeeded
 
 
-@attrs.define(eq=False)
+@attrs.define
 class Counts:
     """Count branches from the beginning.
 
