@@ -303,7 +303,12 @@ class ExecutionConfig:
 @cache
 def default_limit() -> int:
     """Return ``min(10, 2 * cores)``, at least 1; the machine is read once."""
-    return max(1, min(DEFAULT_CEILING, int(2 * cores())))
+    return limit_for(cores())
+
+
+def limit_for(count: float) -> int:
+    """Return the limit that a step begins with on so many cores."""
+    return max(1, min(DEFAULT_CEILING, int(2 * count)))
 
 
 def limit_of(
