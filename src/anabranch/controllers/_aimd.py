@@ -5,6 +5,8 @@ It is simple and fair between several, and it never rests: it must press to see 
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from anabranch._load import Bounds, Decision, Load
@@ -12,16 +14,20 @@ from anabranch._options import exact_fields
 from anabranch.controllers import _check
 from anabranch.controllers._seen import decided, seen
 
+ENOUGH = 50  # run times that make a usual one
+FORGOTTEN = 0.005  # of the least log run time, a sample
+
 
 @attrs.frozen
 class State:
-    """Remember the exact limit, when it was cut, and the least run time that was usual."""
+    """Remember the exact limit, when it was cut, and log run times: the usual, the least."""
 
     bounds: Bounds
     limit: float
     t: float = float("-inf")
     cut_at: float = float("-inf")
-    usual: float | None = None
+    usual: float = 0.0
+    heard: int = 0
     unloaded: float | None = None
 
 
@@ -87,9 +93,9 @@ class AIMD:
         waits = 1.0 if now.cpu_pressure is None else now.cpu_pressure
         if now.cpu is not None and now.cpu > self.cpu and waits > 0.5:
             return f"cpu {now.cpu:.0%}"
-        usual, unloaded = state.usual, state.unloaded
-        if usual is not None and unloaded is not None and usual > self.latency * unloaded:
-            return f"run time {usual:.3g} s, {unloaded:.3g} s unloaded"
+        least = state.unloaded
+        if least is not None and state.usual > least + math.log(self.latency):
+            return f"run time {math.exp(state.usual):.3g} s, {math.exp(least):.3g} s unloaded"
         return ""
 
 
@@ -100,10 +106,16 @@ def _is_evidence(now: Load) -> bool:
 
 
 def _with_run_times(state: State, now: Load) -> State:
+    """Return the state that has heard of the run times, by their logarithms; a few are chance."""
     if not now.latencies:
         return state
-    mean = sum(now.latencies) / len(now.latencies)
-    usual = mean if state.usual is None else state.usual + 0.3 * (mean - state.usual)
-    # The least is forgotten slowly, by a hundredth each time: work changes.
-    unloaded = usual if state.unloaded is None else min(usual, state.unloaded * 1.01)
-    return attrs.evolve(state, usual=usual, unloaded=unloaded)
+    logs = [math.log(max(1e-4, each)) for each in now.latencies]
+    heard = state.heard + len(logs)
+    share = max(min(0.5, len(logs) / ENOUGH), len(logs) / heard)
+    usual = state.usual + share * (sum(logs) / len(logs) - state.usual)
+    state = attrs.evolve(state, usual=usual, heard=heard)
+    if heard < ENOUGH:
+        return state
+    # The least is forgotten slowly: work changes.
+    unloaded = usual if state.unloaded is None else min(usual, state.unloaded + FORGOTTEN)
+    return attrs.evolve(state, unloaded=unloaded)

@@ -37,7 +37,8 @@ class State:
 
     Attributes:
         limit: that was decided. t: of the last sample. changed, raised: when it last was.
-        run_time: the usual one, seconds; 0 while unknown. heavy_until: no growth before that.
+        run_time: the usual one, seconds; 0 while unknown.
+        heavy_until, light: no growth before that, after a cut for memory; the limit before it.
     """
 
     bounds: Bounds
@@ -48,6 +49,7 @@ class State:
     raised: float = -math.inf
     run_time: float = 0.0
     heavy_until: float = -math.inf
+    light: int = 0
     memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
@@ -94,14 +96,22 @@ class Weir:
         state = attrs.evolve(state, t=now.t, run_time=_run_time(state.run_time, now))
         if limit != state.limit or began or dt > GAP:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t)
-            state = attrs.evolve(state, limit=limit, epochs=epochs, changed=now.t)
+            changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
+            state = attrs.evolve(state, limit=limit, epochs=epochs, changed=changed)
         state, room = self._memory(state, now, dt)
         state, caps = self._guards(state, now, dt)
         if room.limit < SLIGHT * limit:
             caps.append(room)
-            state = attrs.evolve(state, heavy_until=now.t + 1.2 * state.run_time)
+            state = attrs.evolve(
+                state,
+                heavy_until=now.t + 1.2 * state.run_time,
+                light=max(state.light, limit),
+            )
         state, wish = self._wish(state, now, dt, room.limit)
         chosen = min([*caps, wish], key=_limit)
+        if chosen.cause and chosen in caps and chosen is not room:
+            epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
+            state = attrs.evolve(state, epochs=epochs)
         decision = decided(state, load, bounds, chosen.limit, chosen.cause, _again(state, now))
         return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
 
@@ -110,7 +120,9 @@ class Weir:
         caps = []
         if 0 < dt <= GAP:
             failures = _weir_failures.count(state.failures, now, dt, state.run_time)
-            failures, most, cause = _weir_failures.heed(failures, now, state.run_time, state.raised)
+            failures, most, cause = _weir_failures.heed(
+                failures, now, dt, state.run_time, state.raised
+            )
             caps.append(Say(most, cause))
             settled = now.in_use <= now.limit and now.t - dt >= state.changed
             cpu, most, cause = _weir_cpu.press(
@@ -128,15 +140,16 @@ class Weir:
     def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say]:
         """Weigh the branches once more, and say how many fit."""
         room, dt = Say(math.inf, ""), min(dt, GAP)
+        ahead = min(max(state.run_time, 3.0), 6.0)
         if (sight := _sight(now, "memory", self.memory)) is not None:
-            weight = _weir_memory.weigh(state.memory, sight, now.in_use, now.ages, dt)
+            weight = _weir_memory.weigh(state.memory, sight, now, dt, state.run_time)
             state = attrs.evolve(state, memory=weight)
-            most = _weir_memory.cap(weight, sight, now.in_use)
+            most = _weir_memory.cap(weight, sight, now.in_use, ahead)
             room = Say(most, _full("memory", sight, weight))
         if (sight := _sight(now, "gpu", self.gpu_memory)) is not None:
-            weight = _weir_memory.weigh(state.gpu, sight, now.in_use, now.ages, dt)
+            weight = _weir_memory.weigh(state.gpu, sight, now, dt, state.run_time)
             state = attrs.evolve(state, gpu=weight)
-            most = _weir_memory.cap(weight, sight, now.in_use)
+            most = _weir_memory.cap(weight, sight, now.in_use, ahead)
             room = min(room, Say(most, _full("gpu memory", sight, weight)), key=_limit)
         return state, room
 
@@ -146,7 +159,7 @@ class Weir:
         settled = now.t - dt >= state.changed + min(state.run_time, LONGEST_RUN)
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
-        reach = min(room, _weir_cpu.reach(now), state.bounds.ceiling)
+        reach = min(room, _weir_cpu.reach(state.cpu, now), state.bounds.ceiling)
         reach = min(reach, _weir_failures.roof(state.failures, now.t) - 1)
         if now.t < state.heavy_until or state.failures.bad:
             reach = min(reach, now.limit)
@@ -157,6 +170,12 @@ class Weir:
         cpu, back_to, cause = _weir_cpu.relieve(state.cpu, now, seen_cpu, state.run_time)
         if back_to > now.limit:
             return attrs.evolve(state, cpu=cpu), Say(back_to, cause)
+        if state.light and now.t >= state.heavy_until and min(reach, room * 0.95) > 1.1 * now.limit:
+            back_to = min(state.light, 2 * now.limit, reach, room * 0.95)
+            if back_to >= now.limit + 1:
+                light = state.light if back_to < state.light else 0
+                state = attrs.evolve(state, light=light)
+                return state, Say(back_to, "there is room again")
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
         epochs, limit, cause = _weir_epochs.search(state.epochs, now, dt, state.run_time, reach)
@@ -203,8 +222,10 @@ def _full(what: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> 
 
 
 def _again(state: State, now: Load) -> float | None:
-    sight = _sight(now, "memory", 1.0) or _sight(now, "gpu", 1.0)
-    if sight is None or sight.full < WATCHED or not now.in_use:
-        return None
-    ahead = max(state.memory.each, state.gpu.each) * now.limit
-    return SOON if ahead > 0.25 * sight.total else None
+    for name, weight in (("memory", state.memory), ("gpu", state.gpu)):
+        sight = _sight(now, name, 1.0)
+        if sight is None or sight.full < WATCHED or not now.in_use:
+            continue
+        if weight.each * now.limit > 0.25 * sight.total:
+            return SOON
+    return None

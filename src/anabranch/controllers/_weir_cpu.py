@@ -1,8 +1,8 @@
 """Judge the CPU by the CPU: the guard of cores, and how far they let a limit grow.
 
 Cores that are busy are no fault; that work waits for them is. So the limit comes down when both
-are so, until the waiting ends or the cores would fall idle, and never below half of the cores:
-that is a fair share beside a neighbour, and enough to see when it has left.
+are so, until the waiting ends or the cores would fall idle, and never below three quarters of the
+cores: that makes way for a neighbour, and is enough to see when it has left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ WAITING = 0.85
 BUSY_ALONE = 0.98  # where nobody tells what waits
 STILL = 0.92  # above it nothing grows
 IDLE = 0.85  # below it a cut was too much
+LEFT = 0.6  # below it the cut was for somebody who has left
 AIM = 0.98
+PAUSE, LONGEST = 10.0, 120.0
 LATER = 60.0  # seconds for which a limit that was right is not cut again
 
 
@@ -28,13 +30,17 @@ class Cpu:
 
     Attributes:
         busy: samples in a row in which work waited for cores. cuts: in a row without effect.
-        above: the limit before the last cut; 0 for none. right, until: a limit below which cores
-            fell idle, and until when that holds. slower: log run time when it was found.
+        above, avoided, pause: the limit before the last cut (0 for none), until when it is not
+            tried again, and how long that is.
+        right, until: a limit below which cores fell idle, and until when that holds.
+        run_time: the usual one when that was found.
     """
 
     busy: int = 0
     cuts: int = 0
     above: int = 0
+    avoided: float = -math.inf
+    pause: float = PAUSE
     right: int = 0
     until: float = -math.inf
     run_time: float = 0.0
@@ -49,32 +55,45 @@ def is_pressed(now: Load) -> bool:
     return now.cpu > BUSY and now.cpu_pressure > WAITING
 
 
-def reach(now: Load) -> float:
+def reach(state: Cpu, now: Load) -> float:
     """Return the limit up to which cores allow growth; infinite where cpu is unknown."""
     if now.cpu is None:
         return math.inf
     if now.cpu > STILL:
         return now.limit
-    return max(now.limit, now.limit * AIM / max(now.cpu, 0.01))
+    most = now.limit * AIM / max(now.cpu, 0.01)
+    if state.above and now.t < state.avoided:
+        most = min(most, state.above - 1)
+    return max(now.limit, most)
 
 
 def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:
     """Return the state, a cap (infinite for none), and its cause."""
     if not is_pressed(now):
-        return attrs.evolve(state, busy=0, cuts=0), math.inf, ""
+        cuts = 0 if (now.cpu or 0.0) < STILL else state.cuts
+        return attrs.evolve(state, busy=0, cuts=cuts), math.inf, ""
     if not settled:
         return state, math.inf, ""
     state = attrs.evolve(state, busy=state.busy + 1)
     if state.busy < 2:
         return state, math.inf, ""
-    least = math.ceil((now.cores or 1.0) / 2)
+    least = max(1, math.floor((now.cores or 1.0) * 0.75))
     if now.t < state.until and run_time < 1.35 * state.run_time:
         least = max(least, state.right)
-    # What had no effect was too little: cut more each time, to half in the end.
-    target = max(least, math.floor(now.limit * max(0.5, 0.8 ** (1 + state.cuts))))
+    # What had no effect was too little: after a fifth, halves.
+    target = max(least, math.floor(now.limit * (0.5 if state.cuts else 0.8)))
     if target >= now.limit:
         return state, math.inf, ""
-    state = attrs.evolve(state, busy=0, cuts=state.cuts + 1, above=int(now.limit))
+    known = 0 < state.above <= now.limit * 1.3 and now.t < state.avoided + state.pause
+    pause = min(LONGEST, state.pause * 2) if known else PAUSE
+    state = attrs.evolve(
+        state,
+        busy=0,
+        cuts=state.cuts + 1,
+        above=int(now.limit),
+        avoided=now.t + pause,
+        pause=pause,
+    )
     return state, target, cause(now)
 
 
@@ -83,7 +102,11 @@ def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu,
     if not state.above or not settled or now.cpu is None or now.cpu >= IDLE:
         return state, 0.0, ""
     back = min(float(state.above), math.ceil(now.limit * AIM / max(now.cpu, 0.01)))
-    state = Cpu(right=int(back), until=now.t + LATER, run_time=run_time)
+    if back == state.above and back > now.limit + 1:
+        back = math.ceil(math.sqrt(now.limit * back))
+    state = attrs.evolve(state, right=int(back), until=now.t + LATER, run_time=run_time)
+    if now.cpu < LEFT:
+        state = attrs.evolve(state, above=0, avoided=-math.inf, pause=PAUSE)
     return state, back, cause(now)
 
 

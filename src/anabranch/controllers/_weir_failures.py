@@ -69,19 +69,19 @@ def count(state: Failures, now: Load, dt: float, run_time: float) -> Failures:
 
 
 def heed(
-    state: Failures, now: Load, run_time: float, raised_at: float
+    state: Failures, now: Load, dt: float, run_time: float, raised_at: float
 ) -> tuple[Failures, float, str]:
     """Return the state, a cap (infinite for none), and its cause."""
     ended = state.finished + state.failed
-    rested = now.t - state.cut_at >= max(run_time, 0.9)
+    rested = now.t - dt >= state.cut_at + max(run_time, 0.9)
     refused = state.rejected >= 2 and state.rejected > REFUSED * ended
     if refused and now.rejected and rested:
         cause = f"{state.rejected:.0f} of {ended:.0f} refused"
-        return _cut(state, now, run_time, cause)
+        return _cut(state, now, dt, run_time, cause)
     if now.failed > now.rejected and state.failed >= 2 and state.bad and rested:
         cause = f"{state.failed:.0f} of {ended:.0f} failed"
         if now.t - raised_at < run_time + 2.0:
-            return _cut(state, now, run_time, cause + " after a raise")
+            return _cut(state, now, dt, run_time, cause + " after a raise")
         if not state.back:
             state = attrs.evolve(state, cut_at=now.t, back=int(now.limit))
             return state, now.limit / 2, cause
@@ -101,8 +101,12 @@ def roof(state: Failures, t: float) -> float:
     return state.roof if t < state.until else math.inf
 
 
-def _cut(state: Failures, now: Load, run_time: float, cause: str) -> tuple[Failures, float, str]:
+def _cut(
+    state: Failures, now: Load, dt: float, run_time: float, cause: str
+) -> tuple[Failures, float, str]:
     served = state.finished / max(state.span, 1e-9) * run_time  # Little's law
+    if now.finished >= 5 and now.latencies:
+        served = now.finished / dt * sum(now.latencies) / len(now.latencies)
     target = max(now.limit / 2, min(served, now.limit * 0.95))
     again = now.t < state.until + 2 * state.pause
     pause = min(LONGEST, state.pause * 2) if again and state.until > 0 else PAUSE
