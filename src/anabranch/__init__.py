@@ -20,6 +20,7 @@ from anabranch.errors import (
     BranchTimedOutError,
     CircuitOpenError,
     ConfigurationError,
+    DeadlockError,
     DuplicateKeyError,
     HostLoopError,
     JournalError,
@@ -29,8 +30,10 @@ from anabranch.errors import (
     OutsideRunError,
     SchedulerClosedError,
     StepFailedError,
+    TaskExecutionError,
     UnknownOptionError,
     UsageLimitExceededError,
+    WaitTimeoutError,
 )
 from anabranch.events import (
     AttemptFailed,
@@ -66,10 +69,19 @@ from anabranch.pipeline import (
     UnboundedWarning,
     UnmatchedPatternWarning,
 )
+from anabranch.workerpool import (
+    BlockedLoopWarning,
+    TaskMetrics,
+    TaskResult,
+    TaskStatus,
+    WorkerPool,
+    WorkerPoolConfig,
+)
 
 __all__ = [
     "AnabranchError",
     "AttemptFailed",
+    "BlockedLoopWarning",
     "Bounds",
     "BranchCancelledError",
     "BranchFailureStrategy",
@@ -88,6 +100,7 @@ __all__ = [
     "ConcurrencyConfig",
     "ConfigurationError",
     "ControllerFailed",
+    "DeadlockError",
     "Decision",
     "DuplicateKeyError",
     "Event",
@@ -123,12 +136,19 @@ __all__ = [
     "StepResult",
     "StepSnapshot",
     "StepStarted",
+    "TaskExecutionError",
+    "TaskMetrics",
+    "TaskResult",
+    "TaskStatus",
     "UnboundedWarning",
     "UnknownOptionError",
     "UnmatchedPatternWarning",
     "Usage",
     "UsageLimitExceededError",
     "UsageLimits",
+    "WaitTimeoutError",
+    "WorkerPool",
+    "WorkerPoolConfig",
     "charge",
     "open_scheduler",
 ]

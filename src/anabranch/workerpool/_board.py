@@ -291,7 +291,7 @@ class Board:
                 each.note(task)
 
     def void(self, task: Task) -> None:
-        """Count the entry of a task that was cancelled as void, and forget them if they are many."""
+        """Count the entry of a task that was cancelled as void; forget them if they are many."""
         self._void += 1
         if self._void > FEW and 2 * self._void > len(self._queue):
             self._queue = [each for each in self._queue if each[2].status in (PENDING, RETRYING)]

@@ -127,22 +127,25 @@ class WorkerPoolConfig:
 def config_of(where: str, config: object, max_workers: object) -> WorkerPoolConfig:
     """Return the config of a pool that is given one, or how many workers it has, or neither.
 
+    A whole number in the config's place is how many workers it has, as in ThreadPoolExecutor(5).
+
     Raises:
         ConfigurationError: neither of them can be meant, or both are given.
     """
+    if max_workers is None and isinstance(config, int) and not isinstance(config, bool):
+        config, max_workers = None, config
     if config is not None and not isinstance(config, WorkerPoolConfig):
-        meant = f"max_workers={config!r}" if isinstance(config, int) else "WorkerPoolConfig(...)"
         raise ConfigurationError(
             f"{where}: config={config!r:.80} ({type(config).__name__}) is no WorkerPoolConfig; "
-            f"give {meant}"
+            f"give one, or a number of workers"
         )
     if max_workers is None:
         return config or WorkerPoolConfig()
     check_count(where, "max_workers", max_workers, 1)
     if config is not None:
         raise ConfigurationError(
-            f"{where}: max_workers={max_workers!r} is given beside a config, which says "
-            f"{config.max_workers}; give one of them"
+            f"{where}: max_workers={max_workers!r} is given beside {config!r:.80}, "
+            f"which says it too; give one of them"
         )
     assert isinstance(max_workers, int), "it was checked"
     return WorkerPoolConfig(max_workers=max_workers)

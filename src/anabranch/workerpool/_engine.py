@@ -163,14 +163,14 @@ class Engine:
                 ended.append(task)
         alarm = moments[0][0] if moments else math.inf
         for hand in board.hands:
-            task = hand.task
-            if task is None or task.deadline is None or task.status is not RUNNING:
+            running = hand.task
+            if running is None or running.deadline is None or running.status is not RUNNING:
                 continue
-            if task.deadline <= now:
-                abandon(board, hand, task)
-                ended.append(task)
+            if running.deadline <= now:
+                abandon(board, hand, running)
+                ended.append(running)
             else:
-                alarm = min(alarm, task.deadline)
+                alarm = min(alarm, running.deadline)
         self.alarm = alarm
         return ended
 

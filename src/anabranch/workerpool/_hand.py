@@ -70,16 +70,12 @@ class Hand:
             here.hand = before
 
     def _run(self) -> None:
-        while True:
+        while not self.over:
             self.work()
-            if self.over:
-                return
-            if not self._gate.acquire(timeout=IDLE_S):
+            if not self.over and not self._gate.acquire(timeout=IDLE_S):
                 if self.board.leave(self):
                     return
                 self._gate.acquire()  # it was woken in this very moment
-            if self.over:
-                return
 
     def not_started(self, error: RuntimeError) -> None:
         """Work here and now, if there is no thread for it and nobody else: the pool must go on."""

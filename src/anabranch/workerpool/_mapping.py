@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Chunk(Generic[T]):
-    """Make several calls, one after another; a further attempt goes on where the last one failed."""
+    """Make several calls in turn; a further attempt goes on where the last one failed."""
 
     def __init__(self, fn: Callable[..., T], batch: list[tuple[Any, ...]]) -> None:
         self.values: list[T] = []
@@ -74,9 +74,7 @@ def _results(line: deque[Part], rest: Iterator[Part], deadline: float | None) ->
             future.cancel()
 
 
-def _values(
-    chunk: Chunk[Any] | None, future: Future[Any], deadline: float | None
-) -> Iterator[Any]:
+def _values(chunk: Chunk[Any] | None, future: Future[Any], deadline: float | None) -> Iterator[Any]:
     """Yield what one task returned; of a chunk that failed, what it got before that."""
     error = None
     try:

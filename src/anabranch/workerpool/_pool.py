@@ -46,7 +46,8 @@ class WorkerPool(Executor):
         config: the terms of all tasks. Without one, ``submit_task`` works on those of
             ``WorkerPoolConfig()``; ``submit`` and ``map`` call once and know no timeout,
             as those of ThreadPoolExecutor do.
-        max_workers: how many tasks run at once; in place of a config.
+        max_workers: how many tasks run at once; in place of a config. A number in the config's
+            place is the same.
         thread_name_prefix: begins the names of the pool's threads.
 
     Raises:
@@ -56,7 +57,7 @@ class WorkerPool(Executor):
     @exact("WorkerPool")
     def __init__(
         self,
-        config: WorkerPoolConfig | None = None,
+        config: WorkerPoolConfig | int | None = None,
         *,
         max_workers: int | None = None,
         thread_name_prefix: str = "",
@@ -69,7 +70,7 @@ class WorkerPool(Executor):
         self._config = config_of("WorkerPool", config, max_workers)
         timeout = self._config.task_timeout_seconds
         self._terms = Terms(self._config.retry(), timeout)
-        self._future_terms = ONCE if config is None else self._terms
+        self._future_terms = self._terms if isinstance(config, WorkerPoolConfig) else ONCE
         self._board = Board(
             self._config.max_workers,
             keep=self._config.keep_results,
