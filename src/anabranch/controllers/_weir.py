@@ -26,6 +26,7 @@ from anabranch.controllers._weir_window import Window
 
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
+SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
 SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
 LONGEST_RUN = 30.0
@@ -39,6 +40,7 @@ class State:
         limit: that was decided. t: of the last sample. changed, raised: when it last was.
         run_time: the usual one, seconds; 0 while unknown.
         heavy_until, light: no growth before that, after a cut for memory; the limit before it.
+        busy: the share of the CPU that was usual of late.
     """
 
     bounds: Bounds
@@ -50,6 +52,7 @@ class State:
     run_time: float = 0.0
     heavy_until: float = -math.inf
     light: int = 0
+    busy: float | None = None
     memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
@@ -112,7 +115,8 @@ class Weir:
         if chosen.cause and chosen in caps and chosen is not room:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
             state = attrs.evolve(state, epochs=epochs)
-        decision = decided(state, load, bounds, chosen.limit, chosen.cause, _again(state, now))
+        again = SOONER if chosen.limit > limit else _again(state, now)
+        decision = decided(state, load, bounds, chosen.limit, chosen.cause, again)
         return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
 
     def _guards(self, state: State, now: Load, dt: float) -> tuple[State, list[Say]]:
@@ -156,11 +160,16 @@ class Weir:
     def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
         """Ask the search, and whatever would undo a cut, within what the guards allow."""
         stay = Say(now.limit, "")
+        busy = state.busy
+        if now.cpu is not None:
+            state = attrs.evolve(
+                state, busy=now.cpu if busy is None else busy + 0.5 * (now.cpu - busy)
+            )
         settled = now.t - dt >= state.changed + min(state.run_time, LONGEST_RUN)
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
         reach = min(room, _weir_cpu.reach(state.cpu, now), state.bounds.ceiling)
-        reach = min(reach, _weir_failures.roof(state.failures, now.t) - 1)
+        reach = min(reach, _weir_failures.reach(state.failures, now))
         if now.t < state.heavy_until or state.failures.bad:
             reach = min(reach, now.limit)
         failures, back, cause = _weir_failures.recovered(state.failures, now, state.run_time)
@@ -169,7 +178,10 @@ class Weir:
         seen_cpu = now.in_use <= now.limit and now.t - dt >= state.changed
         cpu, back_to, cause = _weir_cpu.relieve(state.cpu, now, seen_cpu, state.run_time)
         if back_to > now.limit:
-            return attrs.evolve(state, cpu=cpu), Say(back_to, cause)
+            epochs = state.epochs
+            if cpu.above == 0:  # whom it was for has left, or other work has come
+                epochs = _weir_epochs.Epochs(Window(int(now.limit)))
+            return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(back_to, cause)
         if state.light and now.t >= state.heavy_until and min(reach, room * 0.95) > 1.1 * now.limit:
             back_to = min(state.light, 2 * now.limit, reach, room * 0.95)
             if back_to >= now.limit + 1:
@@ -178,8 +190,12 @@ class Weir:
                 return state, Say(back_to, "there is room again")
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
-        epochs, limit, cause = _weir_epochs.search(state.epochs, now, dt, state.run_time, reach)
-        return attrs.evolve(state, epochs=epochs), Say(limit, cause)
+        if busy is not None and busy > _weir_epochs.EXCUSED:
+            epochs = attrs.evolve(state.epochs, excused=True)
+        else:
+            epochs = attrs.evolve(state.epochs, excused=False)
+        epochs, most, cause = _weir_epochs.search(epochs, now, dt, state.run_time, reach)
+        return attrs.evolve(state, epochs=epochs), Say(most, cause)
 
 
 def _limit(say: Say) -> float:

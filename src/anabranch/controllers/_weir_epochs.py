@@ -21,6 +21,7 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 40.0
 LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
+FEW = 12
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 BUSY = 0.85  # of the CPU: nothing is to be found out by a probe
 FELL = 0.3  # of the CPU: other work, or a neighbour has left
@@ -38,7 +39,7 @@ class Epochs:
             one (when looking).
         proven: a window of which it was proven that its branches did not wait for each other.
         until, wait, up: when the next probe is, how long after that, and whether it goes up.
-        cpu: what it usually is at this limit.
+        cpu: what it usually is at this limit. excused: whether the CPU was busy of late.
     """
 
     window: Window
@@ -49,6 +50,7 @@ class Epochs:
     wait: float = FIRST_WAIT
     up: bool = True
     cpu: float | None = None
+    excused: bool = False
 
 
 def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
@@ -85,7 +87,7 @@ def search(
         return _probed(state, now, run_time)
     if state.mode == "look":
         return _looked(state, now, run_time)
-    accused = None if (before or 0.0) > EXCUSED else _accused(state, now)
+    accused = None if state.excused else _accused(state, now)
     if accused is not None:
         return accused
     if state.mode == "grow":
@@ -142,7 +144,8 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
     window = state.window
     if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
         return state, now.limit, ""
-    step = max(1, round(now.limit * (PROBE - 1)))
+    share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
+    step = max(1, round(now.limit * share))
     target = min(now.limit + step, reach) if state.up else now.limit - step
     state = attrs.evolve(state, up=not state.up)
     if int(target) == now.limit or target < 1:

@@ -17,6 +17,7 @@ REFUSED = 0.02  # share of what ended
 FAILED = 0.10  # above the usual share
 PAUSE = 20.0  # seconds for which a refused limit is not tried again; doubles
 LONGEST = 240.0
+STEP = 1.25  # by which a refused limit is tried again
 
 
 @attrs.frozen
@@ -96,9 +97,13 @@ def recovered(state: Failures, now: Load, run_time: float) -> tuple[Failures, in
     return attrs.evolve(state, back=0), int(state.back * 0.9), "failures have ended"
 
 
-def roof(state: Failures, t: float) -> float:
-    """Return the limit under which growth has to stay."""
-    return state.roof if t < state.until else math.inf
+def reach(state: Failures, now: Load) -> float:
+    """Return the limit up to which growth may go: below a refused one, later by small steps."""
+    if now.t < state.until:
+        return state.roof - 1
+    if now.limit * 2 > state.roof and now.t < state.until + 3 * state.pause:
+        return now.limit * STEP
+    return math.inf
 
 
 def _cut(

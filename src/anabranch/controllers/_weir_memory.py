@@ -17,7 +17,11 @@ from anabranch._load import Load
 
 RAMPS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 35.0)
 FULL = 0.92  # from here on machines swap: whatever was fitted, start nothing
-SHORTEST, LONGEST = 5.0, 20.0  # seconds after which a sample counts half: weights change
+CHANGED, SHORTEST, LONGEST = (
+    2.0,
+    5.0,
+    20.0,
+)  # seconds after which a sample counts half: weights change
 QUICK, SLOW = 0.2, 0.8  # seconds over which others are averaged; what is between them is a trend
 STEADY = 0.03  # of all memory: a smaller difference is noise
 
@@ -78,7 +82,9 @@ def weigh(weight: Weight, sight: Sight, now: Load, dt: float, run_time: float) -
         )
     if not in_use or dt <= 0:
         return weight
-    keep = 0.5 ** (dt / min(LONGEST, max(SHORTEST, run_time)))
+    # Once they have become heavier, what was before says nothing.
+    half_life = CHANGED if weight.surplus else min(LONGEST, max(SHORTEST, run_time))
+    keep = 0.5 ** (dt / half_life)
     shown = [_shown(ramp, in_use, ages) for ramp in RAMPS]
     surplus = own - _expected(weight, shown, max(ages, default=0.0))
     fits = tuple(
@@ -89,7 +95,7 @@ def weigh(weight: Weight, sight: Sight, now: Load, dt: float, run_time: float) -
     )
     each, grown = _mixed(fits, shown, max(ages, default=0.0), in_use)
     grown = max(grown, weight.grown * 0.5 ** (dt / 20.0))
-    heavier = weight.each > 0 and surplus > 0.06 * own + 0.005 * sight.total
+    heavier = weight.each > 0 and surplus > 0.08 * own + 0.01 * sight.total
     surplus = surplus if heavier else 0.0
     return attrs.evolve(weight, fits=fits, each=each, grown=grown, surplus=surplus)
 
@@ -101,8 +107,8 @@ def room(weight: Weight, sight: Sight, ahead: float) -> float:
     if trend > STEADY * sight.total:
         # An average over a half-life of h is 1.44 h late.
         others += trend / (1.44 * (SLOW - QUICK)) * (ahead + 1.44 * QUICK)
-    # Who is heavier than ever seen is young, and is taken to have shown a third.
-    return sight.share * sight.total - others - 3 * weight.surplus
+    # Who is heavier than ever seen is young, and is taken to have shown half.
+    return sight.share * sight.total - others - 2 * weight.surplus
 
 
 def cap(weight: Weight, sight: Sight, in_use: int, ahead: float) -> float:
