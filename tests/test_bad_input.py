@@ -390,7 +390,6 @@ def _refused(make: Any, options: dict[str, Any]) -> None:
 
 def test_what_a_later_version_brings_is_refused_by_name() -> None:
     _refused(partial(Step, "a", echo), LATER_OF_STEP)
-    _refused(ConcurrencyConfig, {"controller": object(), "samplers": [object()]})
 
 
 def test_the_defaults_of_what_is_not_built_yet_may_be_written() -> None:

@@ -21,7 +21,6 @@ from anabranch import (
     ExecutionConfig,
     LimitChanged,
     MergeStrategy,
-    NotBuiltYetError,
     Pipeline,
     PipelineResult,
     ResourceLimits,
@@ -32,6 +31,7 @@ from anabranch import (
     UnknownOptionError,
     UsageLimitExceededError,
 )
+from anabranch._host import current_host
 from tests.branches import Watch
 from tests.pipeline.machine import Load, loaded
 from tests.seeds import stand_ins
@@ -283,19 +283,56 @@ async def test_without_a_rule_who_is_less_urgent_runs_on(watch: Watch) -> None:
     assert watch.started == ["high", "low", "other", "queued"]
 
 
-# 8, 17: limits that follow the load: not built yet -------------------------------------------
+# 8, 17: limits that follow the load -----------------------------------------------------------
 
 
-async def test_the_limit_stays_where_it_begins_and_a_controller_is_refused(watch: Watch) -> None:
-    """The one that issue 5 replaces."""
+class Cores:
+    """Be a machine whose CPU is busy for a while: what a sampler of the origin read."""
+
+    def __init__(self, begin: float, end: float) -> None:
+        self.clock = current_host().clock
+        self.busy = self.clock() + begin, self.clock() + end
+
+    def sample(self) -> dict[str, float | None]:
+        busy = self.busy[0] <= self.clock() < self.busy[1]
+        return {"cores": 2.0, "cpu": 1.0 if busy else 0.6, "cpu_pressure": 0.99 if busy else 0.1}
+
+
+async def test_the_limit_goes_down_under_load_and_up_after_it(watch: Watch) -> None:
     heard: list[Any] = []
-    config = ConcurrencyConfig(3, adaptive_limits=True, memory_based_limits=True)
-    await run(Step.parallel(wide(20), concurrency=config), watch, observer=heard.append)
+    peaks: list[tuple[float, int]] = []
+    start = anyio.current_time()
+
+    async def branch(_: Any) -> None:
+        watch.begin()
+        peaks.append((anyio.current_time() - start, watch.running))
+        await anyio.sleep(0.5)
+        watch.end()
+
+    config = ConcurrencyConfig(8, samplers=Cores(5, 35))
+    branches = {f"branch{i}": branch for i in range(1200)}
+    step = Step.parallel(branches=branches, concurrency=config, timeout=None)
+    assert (await run(step, watch, observer=heard.append)).success
+
+    def most(begin: float, end: float) -> int:
+        return max(running for at, running in peaks if begin <= at < end)
+
+    assert watch.peak == most(0, 5) == 8
+    assert most(33, 35) < 8
+    assert most(60, 80) > most(33, 35)
+    moved = [event for event in heard if isinstance(event, LimitChanged)]
+    assert any(event.new < event.old and "cpu" in event.reason for event in moved)
+    assert any(event.new > event.old for event in moved)
+
+
+async def test_a_limit_that_is_not_to_adapt_stays_where_it_begins(watch: Watch) -> None:
+    heard: list[Any] = []
+    config = ConcurrencyConfig(3, adaptive_limits=False)
+    branches = wide(200)
+    await run(Step.parallel(branches, concurrency=config, timeout=None), watch,
+              observer=heard.append)  # fmt: skip
     assert watch.peak == 3
     assert not [event for event in heard if isinstance(event, LimitChanged)]
-    for part in ("controller", "samplers"):
-        with pytest.raises(NotBuiltYetError, match=f"{part}="):
-            ConcurrencyConfig(**{part: object()})
 
 
 # 9: a limit without a class of one's own -----------------------------------------------------
