@@ -74,12 +74,13 @@ class Board:
         """Accept a task, and see that somebody takes it.
 
         Raises:
-            SchedulerClosedError: the pool was shut down, or is another process's.
+            RuntimeError: the pool was shut down, or is another process's.
         """
         self.check_process()
         with self.lock:
             if self.closed:
-                raise SchedulerClosedError(
+                # By this very name, with these first words, people know it of any executor.
+                raise RuntimeError(
                     "cannot schedule new futures after shutdown: the pool takes no more tasks; "
                     "make another one"
                 )

@@ -99,7 +99,7 @@ class WorkerPool(Executor):
 
         Raises:
             ConfigurationError: an argument that cannot be meant.
-            SchedulerClosedError: the pool was shut down (a RuntimeError).
+            RuntimeError: the pool was shut down.
         """
         _check_task(task_name, task_fn, args, kwargs, priority)
         task = self._task(task_name, task_fn, tuple(args), kwargs or NO_KWARGS, self._terms)
@@ -112,7 +112,7 @@ class WorkerPool(Executor):
 
         Raises:
             ConfigurationError: ``fn`` cannot be called.
-            SchedulerClosedError: the pool was shut down (a RuntimeError).
+            RuntimeError: the pool was shut down.
         """
         check_callable("WorkerPool.submit", fn)
         task = self._task(name_of(fn), fn, args, kwargs, self._future_terms)

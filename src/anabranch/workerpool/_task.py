@@ -158,7 +158,7 @@ class Task:
         success = self.status is COMPLETED
         error = None
         if not success:
-            error = TaskExecutionError(f"task {self.name!r} ({self.id}) {self._message()}")
+            error = TaskExecutionError(self._message())
             error.__cause__ = self.error
         return TaskResult(
             task_id=self.id,
@@ -170,8 +170,15 @@ class Task:
         )
 
     def _message(self) -> str:
+        """Say why it did not succeed; an error that cannot write itself costs no result."""
         error = self.error
-        said = str(error) if self.status is not FAILED else f"{type(error).__name__}: {error}"
+        try:
+            said = str(error)
+        except Exception as raised:
+            said = f"(its __str__ raised {type(raised).__name__})"
         if self.status is FAILED:
-            return f"failed after {self.attempts} attempt{'s' * (self.attempts != 1)}: {said}"
-        return f"{self.status.replace('_', ' ')}: {said}"
+            tries = f"{self.attempts} attempt{'s' * (self.attempts != 1)}"
+            return f"task {self.name!r} failed after {tries}: {type(error).__name__}: {said}"
+        if self.status is CANCELLED:
+            return f"task {self.name!r} was cancelled: {said}"
+        return said
