@@ -98,8 +98,26 @@ def test_a_total_that_falls_is_unknown(tree, clock):
     assert sampled(tree, clock, files, {"/proc/pressure/cpu": psi(0)})["cpu_pressure"] is None
 
 
+@pytest.mark.parametrize(("held", "share"), [(0.2e9, 0.25), (1.5e9, 0.75)])
+def test_a_quota_of_version_1_counts_beside_the_machines_pressure(tree, clock, held, share):
+    """What the whole machine tells says nothing of half a core, and nothing else is told there."""
+    own, mounts = "3:cpu:/\n", mount_v1("cpu")
+    quota = {"cpu/cpu.cfs_quota_us": "1000", "cpu/cpu.cfs_period_us": "1000"}
+    before = {"/proc/pressure/cpu": psi(0), "cpu/cpu.stat": "throttled_time 0\n", **quota}
+    after = {"/proc/pressure/cpu": psi(0.5e6), "cpu/cpu.stat": f"throttled_time {held:.0f}\n"}
+    found = sampled(tree, clock, before, after, own, mounts)
+    assert found["cpu_pressure"] == pytest.approx(share)
+
+
+def test_a_group_that_tells_its_pressure_needs_no_quota_to_tell_it(tree, clock):
+    before = {**QUOTA, "a/b/cpu.pressure": psi(0), "a/b/cpu.stat": "throttled_usec 0\n"}
+    after = {"a/b/cpu.pressure": psi(0.5e6), "a/b/cpu.stat": "throttled_usec 2000000\n"}
+    assert sampled(tree, clock, before, after)["cpu_pressure"] == pytest.approx(0.25)
+
+
 def test_where_it_was_read_is_told(tree):
     groups = tree({"/proc/pressure/cpu": psi(0), "a/b/memory.pressure": psi(2e6)})
-    assert read_waiting(groups, "cpu_pressure")[0].endswith("proc/pressure/cpu")
-    name, seconds = read_waiting(groups, "memory_pressure")
+    ((name, seconds),) = read_waiting(groups, "memory_pressure")
     assert (name.endswith("a/b/memory.pressure"), seconds) == (True, 2.0)
+    ((name, seconds),) = read_waiting(groups, "cpu_pressure")
+    assert name.endswith("proc/pressure/cpu")

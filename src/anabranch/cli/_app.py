@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
+from anabranch.cli._doctor_run import print_findings
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
 from anabranch.cli._run import FAILED, OK, WRONG_USAGE, Options, run_file
@@ -94,6 +95,16 @@ def run(
         timeout: Seconds for the whole run.
     """
     return run_file(target, Options(limit, data, loop, json, timeout))
+
+
+@app.command
+def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Say what this machine or container offers to a run, what is missing, and what that costs.
+
+    Args:
+        json: Print one JSON object.
+    """
+    return print_findings(json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

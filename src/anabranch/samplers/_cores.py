@@ -37,10 +37,16 @@ def core_limits(groups: Groups | None = None) -> list[CoreLimit]:
     return [CoreLimit(float(_affinity()), "affinity"), *quotas(groups), *_cpusets(groups)]
 
 
-def quotas(groups: Groups) -> list[CoreLimit]:
-    """List the quotas of the process's groups and of their ancestors."""
+def quotas(groups: Groups, *versions: int) -> list[CoreLimit]:
+    """List the quotas of the process's groups and of their ancestors.
+
+    Args:
+        versions: of groups; all if none is given.
+    """
     found: dict[Path, CoreLimit] = {}
     for group in groups.of("cpu"):
+        if versions and group.version not in versions:
+            continue
         for folder in group.folders:
             limit = _quota_v2(folder) if group.version == 2 else _quota_v1(folder)
             if limit is not None:

@@ -1,4 +1,4 @@
-"""Ask psutil about the whole machine; whatever goes wrong there is unknown.
+"""Ask psutil about the machine and this process; whatever goes wrong there is unknown.
 
 psutil raises what it makes of the tables that it reads: in a container with half a /proc that may
 be OSError, KeyError, IndexError, ValueError or RuntimeError. Each costs a signal, and no run.
@@ -6,13 +6,17 @@ be OSError, KeyError, IndexError, ValueError or RuntimeError. Each costs a signa
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable, Sequence
 
 import attrs
 import psutil
 
 from anabranch.samplers._files import ranges, read
 from anabranch.samplers._groups import Groups
+from anabranch.samplers._memory import memory_mb
+from anabranch.samplers._tree import tree
 
 
 @attrs.frozen
@@ -64,6 +68,18 @@ def memory() -> tuple[float, float] | None:
         return None
     total, available = float(found.total), float(found.available)
     return (max(0.0, total - available), total) if total > 0 else None
+
+
+def size_mb(processes: Callable[[], Sequence[psutil.Process]] = tree) -> float | None:
+    """Return the resident sizes of this process and its descendants, added up, in MB.
+
+    Args:
+        processes: lists them.
+    """
+    try:
+        return memory_mb(math.inf, processes())
+    except Exception:
+        return None
 
 
 _ONLINE = "sys/devices/system/cpu/online"

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import psutil
 
 from anabranch.samplers._descendants import Descendants
-from anabranch.samplers._memory import MB, memory_mb
+from anabranch.samplers._host import size_mb
+from anabranch.samplers._memory import MB
 
 
 class OwnMemory:
@@ -29,10 +30,7 @@ class OwnMemory:
 
     def sample(self) -> Mapping[str, float | None]:
         """Return what was added, at least 0; None where this process cannot read itself."""
-        try:
-            size = memory_mb(float("inf"), self._processes())
-        except (psutil.Error, OSError):  # no table of processes
-            size = None
+        size = size_mb(self._processes)
         if size is None:
             return {"own_memory": None}
         with self._lock:

@@ -2,8 +2,9 @@
 
 Linux tells it (PSI): the difference of ``some total=``, in microseconds, over the interval. The
 averages beside it, ``avg10``, are late. The own group's file comes first, because the whole
-machine's says nothing of a container with half a core. Where there is neither, the time that a
-quota held the group back is the next best for CPU; where there is no quota either, it is unknown.
+machine's says nothing of a container with half a core. Where only that is to be had, or the quota
+is one of version 1, which has no such file, the time that a quota held the group back counts too:
+the larger of the two. Where there is nothing of all this, pressure is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from anabranch.samplers._cores import quotas
+from anabranch.samplers._cores import CoreLimit, quotas
 from anabranch.samplers._differences import Differences, Growth
 from anabranch.samplers._files import read, table, whole
 from anabranch.samplers._groups import Groups
@@ -42,24 +43,33 @@ class Pressure:
         """Return both shares over the last half second or more."""
         with self._lock:
             found = {signal: read_waiting(self._groups, signal) for signal in SOURCES}
-            known = {(signal, name): seconds for signal, (name, seconds) in _known(found).items()}
+            known = {
+                (signal, name): seconds
+                for signal, readings in found.items()
+                for name, seconds in readings
+            }
             grown = self._differences.since(self._clock(), known)
-        return {signal: _share(grown, signal, reading) for signal, reading in found.items()}
+        return {signal: _share(grown, signal, readings) for signal, readings in found.items()}
 
 
 SOURCES = {"cpu_pressure": "cpu", "memory_pressure": "memory"}
 
 
-def read_waiting(groups: Groups, signal: str) -> Reading | None:
-    """Return the file that tells a signal, with what it tells; None where nothing does."""
+def read_waiting(groups: Groups, signal: str) -> list[Reading]:
+    """Return what tells a signal: a file or two, with their figures; empty where nothing does."""
     kind = SOURCES[signal]
     own = [group.folders[0] for group in groups.of(kind) if group.version == 2]
-    files = [folder / f"{kind}.pressure" for folder in own]
-    for file in [*files, groups.root / "proc/pressure" / kind]:
+    machine = groups.root / "proc/pressure" / kind
+    found: list[Reading] = []
+    for file in [*(folder / f"{kind}.pressure" for folder in own), machine]:
         seconds = _some(read(file))
         if seconds is not None:
-            return str(file), seconds
-    return _throttled(groups) if kind == "cpu" else None
+            found.append((str(file), seconds))
+            break
+    if kind == "cpu":
+        apart = quotas(groups, 2) if not found or file == machine else []
+        found += _held_back([*apart, *quotas(groups, 1)])
+    return found
 
 
 def _some(text: str) -> float | None:
@@ -68,11 +78,11 @@ def _some(text: str) -> float | None:
     return None if total is None else total / 1e6
 
 
-def _throttled(groups: Groups) -> Reading | None:
+def _held_back(limits: list[CoreLimit]) -> list[Reading]:
     """Add up how long quotas held back; a file without a quota beside it always says 0."""
-    files = [limit.folder / "cpu.stat" for limit in quotas(groups) if limit.folder is not None]
+    files = [limit.folder / "cpu.stat" for limit in limits if limit.folder is not None]
     held = [seconds for file in files if (seconds := _held(file)) is not None]
-    return (str(files[0]), sum(held)) if held else None
+    return [(str(files[0]), sum(held))] if held else []
 
 
 def _held(file: Path) -> float | None:
@@ -82,14 +92,11 @@ def _held(file: Path) -> float | None:
     return figures["throttled_time"] / 1e9 if "throttled_time" in figures else None
 
 
-def _known(found: Mapping[str, Reading | None]) -> dict[str, Reading]:
-    return {signal: reading for signal, reading in found.items() if reading is not None}
-
-
 def _share(
-    grown: Growth[tuple[str, str]] | None, signal: str, reading: Reading | None
+    grown: Growth[tuple[str, str]] | None, signal: str, readings: list[Reading]
 ) -> float | None:
-    if grown is None or reading is None:
+    if grown is None:
         return None
-    waited = grown.by.get((signal, reading[0]))
+    keys = [(signal, name) for name, _ in readings]
+    waited = max((grown.by[key] for key in keys if key in grown.by), default=None)
     return None if waited is None else min(1.0, waited / grown.seconds)
