@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run CPython's own tests of executors on WorkerPool: python3 scripts/cpython_tests.py [--from DIR].
+"""Run CPython's own tests of executors on WorkerPool: cpython_tests.py [--from DIR] [--list].
 
 They are no part of this repository. They are run from the first place that has them: this Python,
 another one that is installed, Debian's libpython3-testsuite; or the folder that DIR names, which
