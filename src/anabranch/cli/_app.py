@@ -11,9 +11,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter, Token
 
 from anabranch.cli._doctor_run import print_findings
+from anabranch.cli._exec import EXAMPLES as EXEC_EXAMPLES
+from anabranch.cli._exec import exec_
+from anabranch.cli._exec_flags import split
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
 from anabranch.cli._run import FAILED, OK, WRONG_USAGE, Options, run_file
+from anabranch.cli._simulate import simulate_command
 from anabranch.cli._streams import fill_closed, silence
 
 EXAMPLES = """
@@ -107,6 +111,12 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     return print_findings(json)
 
 
+app.command(exec_, name="exec", help_epilogue=EXEC_EXAMPLES)
+
+
+app.command(simulate_command, name="simulate")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     fill_closed()
@@ -116,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that cannot be encoded ends no run
             stream.reconfigure(errors="backslashreplace")
-    arguments: Any = None if argv is None else list(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        code = _exec(arguments[1:]) if arguments[:1] == ["exec"] else _call(arguments)
     except (CycloptsError, WrongUsageError) as error:
         say(f"{error}")
         return WRONG_USAGE
@@ -127,3 +137,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"stdout cannot be written: {error.strerror or error}")
         return FAILED
     return code if isinstance(code, int) else OK
+
+
+def _call(arguments: list[str]) -> Any:
+    return app(arguments, exit_on_error=False, print_error=False)
+
+
+def _exec(words: list[str]) -> Any:
+    """Call ``exec`` with its own flags only: what follows them is the command's."""
+    flags, rest = split(words)
+    if "--help" in flags:
+        return _call(["exec", "--help"])
+    command, bound, _ = app.parse_args(["exec", *flags], exit_on_error=False, print_error=False)
+    return command(*bound.args, **bound.kwargs, words=rest)

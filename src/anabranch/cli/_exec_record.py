@@ -1,0 +1,175 @@
+"""Keep what was run in a journal and a joblog, and leave out of a resumed run what is done.
+
+A job is known by its number in the input, so input and command must be what they were: each
+command that was recorded is compared before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from anabranch._work import Outcome, Status
+from anabranch.cli._exec_input import Row, Rows
+from anabranch.cli._exec_job import JobFailedError, Piece
+from anabranch.cli._exec_template import Template
+from anabranch.cli._exec_terms import Terms
+from anabranch.cli._load import WrongUsageError
+from anabranch.observe import JobLog, Journal
+from anabranch.observe._joblog import Logged, kept
+from anabranch.observe._redact import Redaction
+
+
+@attrs.frozen
+class Done:
+    """A job that an earlier run has recorded as done."""
+
+    command: str
+    failed: bool
+
+
+class Records:
+    """Record outcomes in all that was asked for, one after the other."""
+
+    def __init__(self, recorders: list[Journal | JobLog]) -> None:
+        self._recorders = recorders
+
+    async def record(self, outcome: Outcome) -> None:
+        """Wait until it is recorded everywhere."""
+        for recorder in self._recorders:
+            await recorder.record(outcome)
+
+
+@attrs.define(eq=False)
+class Past:
+    """What is known of earlier runs, and who records this one; None where nobody does."""
+
+    records: Records | None = None
+    done: dict[int, Done] = attrs.field(factory=dict)
+
+
+@contextmanager
+def opened(terms: Terms) -> Iterator[Past]:
+    """Open the journal and the joblog, and read what is done.
+
+    Raises:
+        ConfigurationError: one cannot be opened, is none, is held by another run.
+        WrongUsageError: the journal has jobs, and the run is not to take them up.
+    """
+    past, recorders = Past(), list[Journal | JobLog]()
+    with ExitStack() as stack:
+        if terms.joblog is not None:
+            resume = terms.resume
+            log = JobLog(Path(terms.joblog), _logged, resume=resume, fsync=terms.fsync)
+            recorders.append(stack.enter_context(log))
+            if resume:
+                past.done = {line.seq: Done(line.command, line.failed) for line in log.entries()}
+        if terms.journal is not None:
+            journal = Journal(terms.journal, fsync=terms.fsync, describe=_described)
+            recorders.insert(0, stack.enter_context(journal))
+            _read(journal, terms, past)
+        if recorders:
+            past.records = Records(recorders)
+        yield past
+
+
+def left(
+    rows: Rows, template: Template, done: Mapping[int, Done], *, failed: bool
+) -> list[tuple[int, Row]]:
+    """Read the input as far as it is recorded, and return what of that is left to run.
+
+    Args:
+        failed: what has failed is left, too.
+
+    Raises:
+        WrongUsageError: a job is not what was recorded.
+    """
+    last = max(done, default=0)
+    redaction = Redaction()
+    pieces: list[tuple[int, Row]] = []
+    seq = 0
+    while seq < last:
+        row = rows.next()
+        if row is None:
+            raise WrongUsageError(
+                f"exec: --resume: job {last} was recorded, and the input has only {seq}; give the "
+                f"input of the run that is taken up, or another journal"
+            )
+        seq += 1
+        known = done.get(seq)
+        if known is None or (failed and known.failed):
+            pieces.append((seq, row))
+        if known is not None:
+            _compare(seq, known, redaction.text(_shown(template, row, seq)))
+    return pieces
+
+
+def _compare(seq: int, known: Done, now: str) -> None:
+    if kept(known.command) != kept(now):
+        raise WrongUsageError(
+            f"exec: --resume: job {seq} was recorded as {known.command!r:.200}, and is now "
+            f"{now!r:.200}; give command and input of the run that is taken up, or another journal"
+        )
+
+
+def _shown(template: Template, row: Row, seq: int) -> str:
+    try:
+        return template.command(row, seq).shown
+    except ValueError:  # a line that is no command: it failed for it
+        return " ".join(row)
+
+
+def _read(journal: Journal, terms: Terms, past: Past) -> None:
+    for entry in journal.entries():
+        if not terms.resume:
+            raise WrongUsageError(
+                f"exec: the journal {journal.path} has the jobs of an earlier run; take it up with "
+                f"--resume, or give another file"
+            )
+        if not entry.done:
+            continue
+        if not entry.key.isdecimal() or "command" not in entry.detail:
+            raise WrongUsageError(
+                f"exec: the journal {journal.path} is not of anabranch exec; give another file"
+            )
+        past.done[int(entry.key)] = Done(entry.detail["command"], entry.failed)
+
+
+def piece_of(outcome: Outcome) -> Piece | None:
+    """Return the job of an outcome, None for one that was stopped."""
+    if isinstance(outcome.error, JobFailedError):
+        return outcome.error.piece
+    return outcome.value if isinstance(outcome.value, Piece) else None
+
+
+def _described(outcome: Outcome) -> Mapping[str, Any]:
+    piece = piece_of(outcome)
+    if piece is None or piece.finished is None:
+        return {}
+    return {
+        "command": piece.command.shown,
+        "started_at": piece.started_at,
+        "exit_code": piece.finished.exit_code,
+        "signal": piece.finished.signal,
+        "kind": piece.finished.kind,
+    }
+
+
+def _logged(outcome: Outcome) -> Logged | None:
+    piece = piece_of(outcome)
+    if piece is None or piece.finished is None or outcome.status is Status.CANCELLED:
+        return None
+    finished = piece.finished
+    return Logged(
+        seq=piece.seq,
+        started_at=piece.started_at,
+        ran_s=finished.duration_s,
+        received=piece.output.received,
+        exit_value=-1 if finished.kind == "timeout" else max(finished.exit_code, -1),
+        signal=15 if finished.kind == "timeout" else finished.signal or 0,
+        command=piece.command.shown,
+    )
