@@ -85,6 +85,7 @@ OWN_CLOCK = {
     "testing/_schedules.py": "draws an order by a seed",
     "testing/_simulator/": "draws branches, noise and scenarios by a seed",
     "lanes/": "a child process lives in real time, and is ended by threads that have no loop",
+    "cli/_doctor.py": "examines a machine, in real seconds",
     "samplers/": "machines are read, and drivers waited for, in real seconds",
 }
 

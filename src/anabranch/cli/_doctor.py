@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ from anabranch.pipeline._config import limit_for
 from anabranch.samplers import Cpu, Descriptors, Groups, LoopLag, Nvml, Pressure, descriptors
 from anabranch.samplers._cores import CoreLimit, core_limits
 from anabranch.samplers._groups import ROOT
-from anabranch.samplers._host import size_mb
+from anabranch.samplers._host import memory, size_mb
 from anabranch.samplers._machine_memory import Room, rooms
 from anabranch.samplers._nvml import Gpus
 from anabranch.samplers._pressure import SOURCES, read_waiting
@@ -78,16 +79,17 @@ def examine(
     *,
     listen: Callable[[str], float | str] | None = None,
     nvml: Nvml | None = None,
-    environ: Mapping[str, str] = os.environ,
+    host: Callable[[], tuple[float, float] | None] = memory,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Findings:
     """Read everything, within a second or two.
 
     Args:
         root: where ``/proc`` and ``/sys`` are. listen: measures the lag of the loop of that name.
-        nvml: reads the GPUs. environ: where ``CUDA_VISIBLE_DEVICES`` is.
+        nvml: reads the GPUs. host: reads the host's memory. clock: real seconds.
     """
     groups = Groups(root)
-    cpu, pressure = Cpu(groups), Pressure(groups)
+    cpu, pressure = Cpu(groups, clock=clock), Pressure(groups, clock=clock)
     cpu.sample()
     pressure.sample()
     loops = {name: (listen or _listen)(name) for name in LOOPS}
@@ -102,9 +104,9 @@ def examine(
         cpu=cpu.sample()["cpu"],
         pressure=pressure.sample(),
         pressure_from={signal: [name for name, _ in each] for signal, each in found.items()},
-        memory=tuple(rooms(groups)),
+        memory=tuple(rooms(groups, host)),
         own_memory_mb=size_mb(),
-        gpus=(nvml or Nvml(environ=environ)).read(),
+        gpus=(nvml or Nvml()).read(),
         descriptors=descriptors(root),
         loops=loops,
         initial=limit_for(min(limit.cores for limit in limits)),
