@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from typing import Final, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Self, TypeVar
 
 import attrs
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.status import Status as Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +31,8 @@ from anabranch.events import (
     StepFinished,
     StepStarted,
 )
+
+T = TypeVar("T")
 
 SHOWN: Final = 7  # lines; one more counts the rest
 KEPT: Final = 64
@@ -198,3 +202,14 @@ def progress_on_stderr() -> Progress | None:
     if not sys.stderr.isatty():
         return None
     return Progress(Console(stderr=True))
+
+
+def counted_on_stderr(items: Sequence[T], words: Callable[[T], str]) -> Iterator[T]:
+    """Yield the items; a line tells a person who looks at stderr which one it is, of how many."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with Spinner("", console=Console(stderr=True)) as status:
+        for index, item in enumerate(items):
+            status.update(f"{index + 1} of {len(items)}: {escaped(words(item), length=60)}")
+            yield item

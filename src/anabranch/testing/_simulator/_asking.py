@@ -31,7 +31,8 @@ Law = Callable[[Load], tuple[int, float | None]]
 class Moment:
     """Say how it was at one second: ``rate`` is how many succeeded in the second before.
 
-    ``cpu`` and ``memory`` are shares, of that second and at its end.
+    ``cpu`` and ``memory`` are shares, of that second and at its end; ``downstream`` is how many
+    calls are there for each that it can serve at full speed, None if there is none.
     """
 
     t: float
@@ -40,6 +41,7 @@ class Moment:
     rate: float
     cpu: float
     memory: float
+    downstream: float | None = None
 
 
 class Asking:
@@ -108,7 +110,7 @@ class Asking:
             self._asleep = True
 
     def _note(self) -> None:
-        world = self._world
+        world, server = self._world, self._world.server
         world.cores.repace(world.now)
         done, busy = world.counts.succeeded, world.cores.busy
         moment = Moment(
@@ -118,6 +120,7 @@ class Asking:
             rate=(done - self._done) / PERIOD,
             cpu=(busy - self._busy) / PERIOD / world.scenario.machine.cores,
             memory=max(pool.used(world.now) / pool.total for pool in world.pools),
+            downstream=None if server is None else server.sharing.count / server.knee,
         )
         self.moments.append(moment)
         self._done, self._busy = done, busy
