@@ -29,6 +29,7 @@ from anabranch.errors import (
     NotBuiltYetError,
     OutsideRunError,
     SchedulerClosedError,
+    ScriptFailedError,
     StepFailedError,
     TaskExecutionError,
     UnknownOptionError,
@@ -50,6 +51,10 @@ from anabranch.events import (
     StepFinished,
     StepStarted,
 )
+from anabranch.executor import ConcurrentExecutor, ResourceManager, RunMode, SubprocessWrapper
+from anabranch.lanes._executor import ExecutorLane
+from anabranch.lanes._script import Finished, Script
+from anabranch.lanes._subprocess import SubprocessLane
 from anabranch.pipeline import (
     BranchFailureStrategy,
     CancelWhen,
@@ -98,6 +103,7 @@ __all__ = [
     "CircuitOpenError",
     "CircuitState",
     "ConcurrencyConfig",
+    "ConcurrentExecutor",
     "ConfigurationError",
     "ControllerFailed",
     "DeadlockError",
@@ -106,6 +112,8 @@ __all__ = [
     "Event",
     "EventsMissed",
     "ExecutionConfig",
+    "ExecutorLane",
+    "Finished",
     "Halt",
     "HostLoopError",
     "Job",
@@ -125,9 +133,13 @@ __all__ = [
     "PipelineResult",
     "Reservation",
     "ResourceLimits",
+    "ResourceManager",
     "Retry",
+    "RunMode",
     "Scheduler",
     "SchedulerClosedError",
+    "Script",
+    "ScriptFailedError",
     "Snapshot",
     "Status",
     "Step",
@@ -136,6 +148,8 @@ __all__ = [
     "StepResult",
     "StepSnapshot",
     "StepStarted",
+    "SubprocessLane",
+    "SubprocessWrapper",
     "TaskExecutionError",
     "TaskMetrics",
     "TaskResult",

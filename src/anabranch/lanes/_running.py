@@ -83,19 +83,19 @@ class Running:
             for name, to in zip(STREAMS, (script.stdout_to, script.stderr_to), strict=True):
                 on_line = None if script.on_line is None else partial(self._call, name)
                 streams.append(Stream(script.tail, to, on_line))
+            since = time.monotonic()
             process = start(script)
         except (OSError, ValueError, RuntimeError) as error:
             for stream in streams:
                 stream.close()
             return error
         try:
-            return self._run(process, streams)
+            return self._run(process, streams, since)
         finally:
             for stream in streams:
                 stream.close()
 
-    def _run(self, process: Process, streams: list[Stream]) -> Finished:
-        since = time.monotonic()
+    def _run(self, process: Process, streams: list[Stream], since: float) -> Finished:
         with self._lock:
             self._process = process
             if self._wish is not None:

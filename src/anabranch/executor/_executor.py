@@ -1,0 +1,193 @@
+"""Run Python scripts, a bounded number at once, and tell how each ended: nothing raises.
+
+Each is a branch of a scheduler, whose limiter all calls of one executor share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from anabranch._open import open_scheduler
+from anabranch._options import exact
+from anabranch._recording import check_recorder
+from anabranch._retry import Retry
+from anabranch._work import Job, check_limit, check_retry, check_seconds
+from anabranch.abc import Recorder
+from anabranch.errors import ConfigurationError, ScriptFailedError
+from anabranch.executor._binding import Binding
+from anabranch.executor._modules import Module, modules_of, result_of
+from anabranch.executor._resources import ResourceManager, admitted
+from anabranch.executor._wrapper import SubprocessWrapper
+from anabranch.lanes._script import Finished
+
+Result = dict[str, Any]
+
+
+class ConcurrentExecutor:
+    """Run Python scripts as child processes, at most ``max_concurrent`` of them at once.
+
+    It belongs to the loop that uses it first, until that loop has ended.
+
+    Args:
+        max_concurrent: how many run at once, of all calls together.
+        resource_manager: asked before each script starts; None for no such check.
+        on_pressure: what happens where it says no: ``reject`` the script, or ``wait``.
+        timeout: seconds that a script may run, for calls that give none.
+        retry: a Retry: when a script that failed runs again; an error that its ``on=`` is asked
+            about is a ScriptFailedError, whose ``finished.kind`` says how it failed.
+        journal: a recorder that each outcome is handed to before it is returned, as a Journal.
+
+    Raises:
+        ConfigurationError: a value that cannot be meant.
+    """
+
+    @exact("ConcurrentExecutor")
+    def __init__(
+        self,
+        max_concurrent: int = 10,
+        resource_manager: ResourceManager | None = None,
+        *,
+        on_pressure: Literal["reject", "wait"] = "reject",
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        journal: Recorder | None = None,
+    ) -> None:
+        where = "ConcurrentExecutor"
+        check_limit(where, "max_concurrent", max_concurrent)
+        check_seconds(where, "timeout", timeout)
+        check_retry(where, retry)
+        check_recorder(where, journal, "stop")
+        _check_manager(resource_manager)
+        if on_pressure not in ("reject", "wait"):
+            raise ConfigurationError(
+                f"{where}: on_pressure={on_pressure!r} is neither 'reject' nor 'wait'; give one"
+            )
+        if on_pressure == "wait" and resource_manager is None:
+            resource_manager = ResourceManager(memory_required_gb=0)
+        self.max_concurrent = max_concurrent
+        self.resource_manager = resource_manager
+        self._waits = on_pressure == "wait"
+        self._timeout = timeout
+        self._retry = retry
+        self._journal = journal
+        self._wrapper = SubprocessWrapper()
+        self._binding = Binding(where)
+
+    async def __aenter__(self) -> Self:
+        self._binding.host()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cleanup()
+        await self._binding.all_ended()
+
+    @exact("execute_module", awaits=True)
+    async def execute_module(
+        self,
+        module_id: str,
+        script_path: str | os.PathLike[str],
+        args: Sequence[str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Run one script by this interpreter; return how it ended.
+
+        The keys: module_id, exit_code (-N for signal N, -1 where there is none), success, error
+        (None exactly on success), stdout and stderr (their ends), truncated (that is not all),
+        duration_s, and kind: exit, signal, timeout, resources, not_found, spawn, cancelled.
+        """
+        check_seconds("execute_module", "timeout", timeout)
+        return (await self._run([Module(module_id, script_path, args, cwd, timeout)]))[0]
+
+    async def execute_batch(self, modules: Iterable[tuple[Any, ...]]) -> list[Result]:
+        """Run tuples ``(module_id, script_path, args)``, with ``cwd`` and ``timeout`` if wanted.
+
+        Returns:
+            what ``execute_module`` does of each, in the order of ``modules``.
+        """
+        return await self._run(modules_of(modules))
+
+    def cleanup(self) -> None:
+        """End what runs, with all that it has started; the executor may be used again."""
+        self._binding.cancel("cleanup()")
+
+    async def _run(self, modules: list[Module]) -> list[Result]:
+        named = _named(modules)
+        results: dict[str, Result] = {}
+        with self._binding.call() as call:
+            limiter = self._binding.limiter(self.max_concurrent)
+            async with open_scheduler(limiter, recorder=self._journal) as scheduler:
+                call.ends_by(partial(scheduler.cancel, _all))
+                for key, module in named.items():
+                    fn = partial(self._module, module)
+                    scheduler.submit(Job(key, fn, retry=self._retry))
+                async for outcome in scheduler.outcomes:
+                    module = named[outcome.key]
+                    timeout = self._timeout_of(module)
+                    results[outcome.key] = result_of(module, outcome, timeout)
+        return [results[key] for key in named]
+
+    async def _module(self, module: Module) -> Finished:
+        """Run a script, and raise unless it succeeded: so the scheduler knows what to do."""
+        try:
+            script = module.script()
+        except OSError as error:
+            raise _failed(Finished(kind="not_found", error=str(error))) from None
+        except ConfigurationError as error:
+            raise _failed(Finished(kind="spawn", error=str(error))) from None
+        ended = None
+        if self.resource_manager is not None:
+            reason, ended = await admitted(self.resource_manager, waits=self._waits)
+            if reason is not None:
+                error_words = f"Insufficient system resources: {reason}"
+                raise _failed(Finished(kind="resources", error=error_words))
+        try:
+            finished = await self._wrapper.run_script(script, self._timeout_of(module))
+        finally:
+            if ended is not None:
+                ended()
+        if not finished.success:
+            raise _failed(finished)
+        return finished
+
+    def _timeout_of(self, module: Module) -> float | None:
+        return self._timeout if module.timeout is None else module.timeout
+
+
+def _failed(finished: Finished) -> ScriptFailedError:
+    return ScriptFailedError(str(finished.error), finished)
+
+
+def _all(_: str) -> bool:
+    return True
+
+
+def _named(modules: Sequence[Module]) -> dict[str, Module]:
+    """Give each module a name of its own, its id; one whose id is taken is numbered."""
+    named: dict[str, Module] = {}
+    numbers: Counter[str] = Counter()
+    for module in modules:
+        name = key = str(module.module_id) or "module"
+        while key in named:
+            numbers[name] += 1
+            key = f"{name}#{numbers[name] + 1}"
+        named[key] = module
+    return named
+
+
+def _check_manager(manager: object) -> None:
+    if manager is not None and not isinstance(manager, ResourceManager):
+        raise ConfigurationError(
+            f"ConcurrentExecutor: resource_manager={manager!r:.80} ({type(manager).__name__}) "
+            f"is no ResourceManager; give ResourceManager(), or None for no check"
+        )
