@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 
 from anabranch import Load
 from anabranch._load import SIGNALS
+from anabranch._regulate import FIRST_S, PERIOD_S
+from anabranch._regulated import GROWTH
+from anabranch._ruling import LEAST_AGAIN
 from anabranch.controllers import Fixed
 from anabranch.testing import Neighbour, Scenario, Senses, Times, Work, drawn, simulate
+from anabranch.testing._simulator import _asking
 from anabranch.testing._simulator._senses import evenly
 from tests.testing._small import LOSSLESS, Told, brief, scenario
 
@@ -101,6 +105,11 @@ def test_nobody_is_asked_while_nothing_runs() -> None:
     assert [load.t for load in loads] == [0.25, 1.25, 10.25, 11.25]
     restless = attrs.evolve(twice, senses=Senses(rests=False))
     assert len(simulate(restless, Fixed(2), oracle=False).loads) == 20
+
+
+def test_it_is_asked_as_the_regulator_asks() -> None:
+    assert (_asking.FIRST, _asking.PERIOD) == (FIRST_S, PERIOD_S)
+    assert (_asking.SOONEST, _asking.GROWTH) == (LEAST_AGAIN, GROWTH)
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
