@@ -33,14 +33,23 @@ LONGEST_RUN = 30.0
 
 
 @attrs.frozen
+class Say:
+    """Say which limit a part asks for, and why."""
+
+    limit: float
+    cause: str
+
+
+@attrs.frozen
 class State:
     """Hold what each part remembers, and what is common to them.
 
     Attributes:
         limit: that was decided. t: of the last sample. changed, raised: when it last was.
-        run_time: the usual one, seconds; 0 while unknown.
+        usual, run_time: of those that have ended; of those that run too; seconds, 0 if unknown.
         heavy_until, light: no growth before that, after a cut for memory; the limit before it.
-        busy: the share of the CPU that was usual of late.
+        busy: the share of the CPU that was usual of late. room: what memory allowed, when last
+            it was seen.
     """
 
     bounds: Bounds
@@ -49,23 +58,17 @@ class State:
     t: float = -math.inf
     changed: float = -math.inf
     raised: float = -math.inf
+    usual: float = 0.0
     run_time: float = 0.0
     heavy_until: float = -math.inf
     light: int = 0
     busy: float | None = None
+    room: Say = Say(math.inf, "")  # it is frozen
     memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
     cpu: _weir_cpu.Cpu = attrs.field(factory=_weir_cpu.Cpu)
     rest: _weir_rest.Rest = attrs.field(factory=_weir_rest.Rest)
-
-
-@attrs.frozen
-class Say:
-    """Say which limit a part asks for, and why."""
-
-    limit: float
-    cause: str
 
 
 @exact_fields
@@ -96,7 +99,8 @@ class Weir:
         if not began and dt <= 0:
             return decided(state, load, bounds, now.limit, "")
         limit = int(now.limit)
-        state = attrs.evolve(state, t=now.t, run_time=_run_time(state.run_time, now))
+        usual = _usual(state.usual, now)
+        state = attrs.evolve(state, t=now.t, usual=usual, run_time=_run_time(usual, now))
         if limit != state.limit or began or dt > GAP:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t)
             changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
@@ -107,10 +111,10 @@ class Weir:
             caps.append(room)
             state = attrs.evolve(
                 state,
-                heavy_until=now.t + 1.2 * state.run_time,
+                heavy_until=now.t + max(1.0, 1.2 * state.run_time),
                 light=max(state.light, limit),
             )
-        state, wish = self._wish(state, now, dt, room.limit)
+        state, wish = self._wish(state, now, dt, state.room.limit)
         chosen = min([*caps, wish], key=_limit)
         if chosen.cause and chosen in caps and chosen is not room:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
@@ -125,7 +129,7 @@ class Weir:
         if 0 < dt <= GAP:
             failures = _weir_failures.count(state.failures, now, dt, state.run_time)
             failures, most, cause = _weir_failures.heed(
-                failures, now, dt, state.run_time, state.raised
+                failures, now, dt, _alone(state), state.raised
             )
             caps.append(Say(most, cause))
             settled = now.in_use <= now.limit and now.t - dt >= state.changed
@@ -144,18 +148,19 @@ class Weir:
     def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say]:
         """Weigh the branches once more, and say how many fit."""
         room, dt = Say(math.inf, ""), min(dt, GAP)
-        ahead = min(max(state.run_time, 3.0), 6.0)
-        if (sight := _sight(now, "memory", self.memory)) is not None:
-            weight = _weir_memory.weigh(state.memory, sight, now, dt, state.run_time)
-            state = attrs.evolve(state, memory=weight)
-            most = _weir_memory.cap(weight, sight, now.in_use, ahead)
-            room = Say(most, _full("memory", sight, weight))
-        if (sight := _sight(now, "gpu", self.gpu_memory)) is not None:
-            weight = _weir_memory.weigh(state.gpu, sight, now, dt, state.run_time)
-            state = attrs.evolve(state, gpu=weight)
-            most = _weir_memory.cap(weight, sight, now.in_use, ahead)
-            room = min(room, Say(most, _full("gpu memory", sight, weight)), key=_limit)
-        return state, room
+        settled = now.t >= state.raised + state.run_time
+        for name, share in (("memory", self.memory), ("gpu", self.gpu_memory)):
+            if (sight := _sight(now, name, share)) is None:
+                continue
+            weight = state.memory if name == "memory" else state.gpu
+            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time)
+            most = _weir_memory.cap(weight, sight, now.in_use, state.run_time, settled)
+            room = min(room, Say(most, _full(name, sight, weight)), key=_limit)
+            if name == "memory":
+                state = attrs.evolve(state, memory=weight)
+            else:
+                state = attrs.evolve(state, gpu=weight)
+        return attrs.evolve(state, room=room if room.cause else state.room), room
 
     def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
         """Ask the search, and whatever would undo a cut, within what the guards allow."""
@@ -168,7 +173,7 @@ class Weir:
         settled = now.t - dt >= state.changed + min(state.run_time, LONGEST_RUN)
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
-        reach = min(room, _weir_cpu.reach(state.cpu, now), state.bounds.ceiling)
+        reach = min(room, _weir_cpu.reach(state.cpu, now, busy), state.bounds.ceiling)
         reach = min(reach, _weir_failures.reach(state.failures, now))
         if now.t < state.heavy_until or state.failures.bad:
             reach = min(reach, now.limit)
@@ -183,10 +188,11 @@ class Weir:
                 epochs = _weir_epochs.Epochs(Window(int(now.limit)))
             return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(back_to, cause)
         if state.light and now.t >= state.heavy_until and min(reach, room * 0.95) > 1.1 * now.limit:
-            back_to = min(state.light, 2 * now.limit, reach, room * 0.95)
+            back_to = min(state.light, reach, room * 0.95)
             if back_to >= now.limit + 1:
                 light = state.light if back_to < state.light else 0
-                state = attrs.evolve(state, light=light)
+                heavy_until = now.t + max(1.0, 1.2 * state.run_time)
+                state = attrs.evolve(state, light=light, heavy_until=heavy_until)
                 return state, Say(back_to, "there is room again")
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
@@ -198,17 +204,30 @@ class Weir:
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
 
 
+def _alone(state: State) -> float:
+    """Return the run time of a branch which waits for no other; by Little's law, where proven."""
+    proven = state.epochs.proven
+    if proven is not None and proven.done >= 5:
+        return min(LONGEST_RUN, proven.limit / proven.rate)
+    return state.run_time
+
+
 def _limit(say: Say) -> float:
     return say.limit
 
 
-def _run_time(usual: float, now: Load) -> float:
-    """Return the usual run time: an average that also hears of those which have not ended."""
+def _usual(usual: float, now: Load) -> float:
+    """Return the usual run time of those which have ended; they may be the short ones."""
     if not now.latencies:
-        oldest = sum(now.ages) / len(now.ages) if now.ages else 0.0
-        return max(usual, min(oldest, LONGEST_RUN))
+        return usual
     mean = sum(now.latencies) / len(now.latencies)
     return min(LONGEST_RUN, mean if usual == 0 else usual + 0.3 * (mean - usual))
+
+
+def _run_time(usual: float, now: Load) -> float:
+    """Return the run time that must be waited for: also those that run are heard."""
+    age = sum(now.ages) / len(now.ages) if now.ages else 0.0
+    return max(usual, min(age, LONGEST_RUN))
 
 
 def _after(state: State, now: Load, limit: int, searched: bool) -> State:
@@ -232,7 +251,8 @@ def _sight(now: Load, name: str, share: float) -> _weir_memory.Sight | None:
     return _weir_memory.Sight(used, total, own, share)
 
 
-def _full(what: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
+def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
+    what = "memory" if name == "memory" else "gpu memory"
     each = f", {weight.each / 2**20:.0f} MiB a branch" if weight.each else ""
     return f"{what} {sight.full:.0%} of {sight.total / 2**30:.1f} GiB{each}"
 

@@ -55,13 +55,17 @@ def is_pressed(now: Load) -> bool:
     return now.cpu > BUSY and now.cpu_pressure > WAITING
 
 
-def reach(state: Cpu, now: Load) -> float:
-    """Return the limit up to which cores allow growth; infinite where cpu is unknown."""
-    if now.cpu is None:
+def reach(state: Cpu, now: Load, busy: float | None) -> float:
+    """Return the limit up to which cores allow growth; infinite where cpu is unknown.
+
+    ``busy`` is what was usual, for when a reading is missing.
+    """
+    cpu = busy if now.cpu is None else now.cpu
+    if cpu is None:
         return math.inf
-    if now.cpu > STILL:
+    if cpu > STILL:
         return now.limit
-    most = now.limit * AIM / max(now.cpu, 0.01)
+    most = now.limit * AIM / max(cpu, 0.01)
     if state.above and now.t < state.avoided:
         most = min(most, state.above - 1)
     return max(now.limit, most)

@@ -23,6 +23,8 @@ LONGEST_PROBE = 30.0
 PROBE = 1.25
 FEW = 12
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
+QUEUED = 0.15  # of log run time above the proven one: a probe goes down
+FASTER = -0.1  # of log run time: something has ended, so probe now
 BUSY = 0.85  # of the CPU: nothing is to be found out by a probe
 FELL = 0.3  # of the CPU: other work, or a neighbour has left
 EXCUSED = 0.92  # of the CPU: run times are the CPU's matter
@@ -38,7 +40,8 @@ class Epochs:
         low: what a lower limit yielded (when growing), the held one (when probing), the accused
             one (when looking).
         proven: a window of which it was proven that its branches did not wait for each other.
-        until, wait, up: when the next probe is, how long after that, and whether it goes up.
+        until, wait: when the next probe is, and how long after that the one after it.
+        calm: what was seen of the limit that is held, at first.
         cpu: what it usually is at this limit. excused: whether the CPU was busy of late.
     """
 
@@ -48,7 +51,7 @@ class Epochs:
     proven: Window | None = None
     until: float = -math.inf
     wait: float = FIRST_WAIT
-    up: bool = True
+    calm: Window | None = None
     cpu: float | None = None
     excused: bool = False
 
@@ -97,11 +100,13 @@ def search(
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    if window.n < 3 or window.span < min(0.9, run_time) or window.done < 1:
+    if window.n < min(3, now.limit) or window.span < min(0.9, run_time):
         return state, now.limit, ""
     if low is None or low.limit >= window.limit:
         # Of those that began together the short ones end first, and would promise too much.
-        if window.span < LONGEST_LOOK and (window.n < 5 or window.span < min(1.9, 2 * run_time)):
+        least = min(5, 1 + now.limit)
+        few = window.n < least or (window.n < 30 and window.span < run_time)
+        if window.span < LONGEST_LOOK and few:
             return state, now.limit, ""
         return _grow(_with_proof(state), now, reach, yields(window))
     bought, error = gain(low, window)
@@ -141,13 +146,18 @@ def _hold(state: Epochs, now: Load, limit: float, wait: float) -> Epochs:
 
 
 def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
-    window = state.window
+    window, calm = state.window, state.calm
+    if calm is None or calm.limit != window.limit:
+        if window.span > 4 and window.n >= 20:
+            state = attrs.evolve(state, calm=window)
+    elif all(rise + 2 * math.sqrt(v) < FASTER for rise, v in slower(calm, window)):
+        state = attrs.evolve(state, calm=window, until=now.t)
     if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
         return state, now.limit, ""
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
     step = max(1, round(now.limit * share))
-    target = min(now.limit + step, reach) if state.up else now.limit - step
-    state = attrs.evolve(state, up=not state.up)
+    up = state.proven is None or slower(state.proven, window)[0][0] < QUEUED
+    target = min(now.limit + step, reach) if up else now.limit - step
     if int(target) == now.limit or target < 1:
         return attrs.evolve(state, until=now.t + state.wait), now.limit, ""
     state = attrs.evolve(state, mode="probe", low=window, window=Window(int(target)))
@@ -163,10 +173,11 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     over = window.span >= min(LONGEST_PROBE, max(5.0, 5 * run_time))
     wait = min(LONGEST_WAIT, state.wait * 2)
     cause = f"{yields(window)}, at {held.limit} {held.rate:.3g}/s"
-    if bought - error > ENOUGH or (over and bought > ENOUGH):
+    if bought - error > ENOUGH or (over and bought + (error if up else 0.0) > ENOUGH):
         if up:
             return attrs.evolve(state, mode="grow", wait=FIRST_WAIT), now.limit, ""
-        return _hold(state, now, held.limit, wait), held.limit, cause
+        # What costs throughput had been in nobody's way.
+        return _hold(_with_proof(state, held), now, held.limit, wait), held.limit, cause
     if bought + error < ENOUGH or over:
         if up:
             return _hold(state, now, held.limit, wait), held.limit, cause
@@ -201,13 +212,17 @@ def _looked(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     return state, before.limit, f"the work is slower: {math.exp(window.mean):.3g} s"
 
 
-def _with_proof(state: Epochs) -> Epochs:
-    """Return the state that has learnt the run time of a limit which is not too high."""
+def _with_proof(state: Epochs, held: Window | None = None) -> Epochs:
+    """Return the state that has learnt the run time of a limit which is not too high.
+
+    That is the present one, or the one that was ``held``.
+    """
     window, proven = state.window, state.proven
-    if proven is None:
-        return attrs.evolve(state, proven=window)
+    if held is not None or proven is None:
+        return attrs.evolve(state, proven=held or window)
     (times, variance), _ = slower(proven, window)
-    if times < -2 * math.sqrt(variance) or window.n > 2 * proven.n:
+    error = 2 * math.sqrt(variance)
+    if times < -error or (times < error and window.n > 0.7 * proven.n):
         return attrs.evolve(state, proven=window)
     return state
 

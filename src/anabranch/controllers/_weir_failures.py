@@ -110,8 +110,8 @@ def _cut(
     state: Failures, now: Load, dt: float, run_time: float, cause: str
 ) -> tuple[Failures, float, str]:
     served = state.finished / max(state.span, 1e-9) * run_time  # Little's law
-    if now.finished >= 5 and now.latencies:
-        served = now.finished / dt * sum(now.latencies) / len(now.latencies)
+    if now.finished >= 5:
+        served = now.finished / dt * run_time
     target = max(now.limit / 2, min(served, now.limit * 0.95))
     again = now.t < state.until + 2 * state.pause
     pause = min(LONGEST, state.pause * 2) if again and state.until > 0 else PAUSE
