@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import _breaching, _cancelling, _core, _merging, _report
+from tests.bench import _breaching, _cancelling, _core, _merging, _report, _scripts
 from tests.bench._extent import FAST, WHOLE, Extent
 
 SUITES = {
@@ -17,6 +17,7 @@ SUITES = {
     "cancelling": _cancelling.CASES,
     "merging": _merging.CASES,
     "breaching": _breaching.CASES,
+    "scripts": _scripts.CASES,
 }
 
 

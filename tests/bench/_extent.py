@@ -27,6 +27,10 @@ class Extent:
     unused_rounds: int = 30
     merged: tuple[int, ...] = (1_000, 3_000, 10_000)
     breached: tuple[int, int] = (10_000, 100)  # branches that run, and that are queued
+    scripts: int = 2_000
+    pythons: int = 200
+    printed: tuple[int, int] = (50, 100)  # scripts, and the MB that each prints to each stream
+    script_rounds: int = 5
 
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
@@ -51,4 +55,8 @@ FAST = Extent(
     unused=(2, 10_000),
     unused_rounds=8,
     merged=(1_000, 10_000),
+    scripts=500,
+    pythons=60,
+    printed=(8, 50),
+    script_rounds=3,
 )
