@@ -1,0 +1,277 @@
+"""The regulator by itself: any limiter, real threads, drawn programs, and a real neighbour."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from anabranch import Bounds, ConcurrencyConfig, Decision, LimitChanged, LoadSampled, Pipeline, Step
+from anabranch._host import current_host
+from anabranch._regulate import regulated
+from anabranch._sampling import Realness
+from anabranch.testing._clock import VirtualLoop
+from tests.leaks import new, tasks
+from tests.pipeline.adaptive import Crowd, Halving, Machine, Script, busy_between, changes, run
+
+
+async def hold(limiter: Any, seconds: float) -> None:
+    async with limiter:
+        await anyio.sleep(seconds)
+
+
+# Any limiter -------------------------------------------------------------------------------------
+
+
+async def test_a_limiter_of_ones_own_is_moved_while_the_block_runs() -> None:
+    limiter, heard = anyio.CapacityLimiter(1), []
+    machine = busy_between(2, 4)
+    async with regulated(
+        current_host(), limiter, Halving(), Bounds(ceiling=8), emit=heard.append, samplers=[machine]
+    ) as seen:
+        assert limiter.total_tokens == 8
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(hold, limiter, 3.5)
+            await anyio.sleep(3.4)
+            assert limiter.total_tokens == 2
+            assert seen.reason == "cpu 99%"
+    assert changes(heard) == [(8, 4), (4, 2), (2, 4), (4, 8)]
+    loads = [each.load for each in heard if isinstance(each, LoadSampled)]
+    assert [(load.in_use, load.queued) for load in loads[:2]] == [(8, 2), (8, 2)]
+    asked = len(machine.asked)
+    await anyio.sleep(10)
+    assert len(machine.asked) == asked
+
+
+async def test_what_waits_for_nothing_costs_no_time_when_the_block_ends() -> None:
+    started = anyio.current_time()
+    async with regulated(current_host(), anyio.CapacityLimiter(1), Halving(), Bounds(ceiling=3)):
+        await anyio.sleep(0.1)
+    assert anyio.current_time() == pytest.approx(started + 0.1)
+
+
+async def test_a_law_is_asked_again_as_soon_as_it_wishes_but_not_sooner_than_may_be() -> None:
+    class Eager(Script):
+        def next(self, state: int, load: Any) -> Any:
+            self.loads.append(load)
+            return Decision(state, int(load.limit), "", again=0.001)
+
+    law = Eager([])
+    async with regulated(current_host(), anyio.CapacityLimiter(1), law, Bounds(ceiling=3)):
+        await anyio.sleep(2.1)
+    moments = [load.t for load in law.loads]
+    assert len(moments) == 8
+    assert all(b - a == pytest.approx(0.25) for a, b in pairwise(moments))
+
+
+def test_time_is_real_where_the_machine_and_the_loop_agree() -> None:
+    loop, machine = [0.0], [100.0]
+    realness = Realness(lambda: loop[0], lambda: machine[0])
+    for seconds, really, answer in [(1, 1, True), (1, 0.001, False), (0, 0, True), (1, 5, True)]:
+        loop[0] += seconds
+        machine[0] += really
+        assert realness.look() is answer
+
+
+# Threads and real time -----------------------------------------------------------------------
+
+
+class Slow:
+    """Be a sampler that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.go = threading.Event()
+        self.threads: set[int] = set()
+
+    def sample(self) -> dict[str, float | None]:
+        self.calls += 1
+        self.threads.add(threading.get_ident())
+        self.go.wait(30)
+        return {"cpu": 0.99}
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+async def test_a_sampler_that_hangs_holds_nobody_up_and_is_not_asked_twice() -> None:
+    slow, law, late = Slow(), Script([4]), 0.0
+    config = ConcurrencyConfig(4, controller=law, samplers=slow)
+    step = Step.parallel(
+        {str(i): lambda _: anyio.sleep(0.02) for i in range(400)}, concurrency=config
+    )
+
+    async def beat() -> None:
+        nonlocal late
+        while True:
+            before = anyio.current_time()
+            await anyio.sleep(0.01)
+            late = max(late, anyio.current_time() - before - 0.01)
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(beat)
+            assert (await Pipeline([step]).run(1)).success
+            group.cancel_scope.cancel()
+    finally:
+        slow.go.set()
+    assert slow.calls == 1
+    assert threading.get_ident() not in slow.threads
+    assert late < 0.3
+    assert [load.cpu for load in law.loads] == [None] * len(law.loads)
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+async def test_a_plain_sampler_is_read_in_a_thread_and_what_it_tells_moves_the_limit() -> None:
+    threads: set[int] = set()
+
+    class Busy:
+        def sample(self) -> dict[str, float | None]:
+            threads.add(threading.get_ident())
+            return {"cpu": 0.99}
+
+    crowd = Crowd(0.02)
+    config = ConcurrencyConfig(8, controller=Halving(), samplers=Busy())
+    step = Step.map_over("work", Step("one", crowd), items=range(500), concurrency=config)
+    _, heard = await run(step)
+    assert changes(heard)[:2] == [(8, 4), (4, 2)]
+    assert threading.get_ident() not in threads
+    assert crowd.most(0, 0.2) == 8
+
+
+BURN = "import time; end = time.monotonic() + 6\nwhile time.monotonic() < end: sum(range(1000))"
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="it keeps to one core")
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_a_real_neighbour_who_takes_the_cpu_leaves_fewer_branches_running(loop: str) -> None:
+    """Watch threads that sleep: the neighbour alone makes the machine busy."""
+    cores = len(os.sched_getaffinity(0))
+    heard: list[Any] = []
+    began = time.monotonic()
+    running: list[tuple[float, int]] = []
+    lock, now = threading.Lock(), [0]
+
+    def waits(_: Any) -> None:
+        with lock:
+            now[0] += 1
+            running.append((time.monotonic() - began, now[0]))
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+
+    config = ConcurrencyConfig(16, controller=Halving(0.9))
+    step = Step.map_over("w", Step("one", waits), items=wait_for(began + 7), concurrency=config,
+                         timeout=None)  # fmt: skip
+    others = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(2 * cores)]
+    try:
+        result = Pipeline([step]).run_sync(1, loop=loop, observer=heard.append)
+    finally:
+        for each in others:
+            each.wait()
+    assert result.success
+    moved = [each for each in heard if isinstance(each, LimitChanged)]
+    downs = [each for each in moved if each.new < each.old]
+    assert downs, [each for each in heard if isinstance(each, LoadSampled)]
+    assert downs[0].at - heard[0].at < 6
+    lowest = min(each.new for each in moved)
+    assert lowest <= 8
+    assert min(most(running, at, at + 0.5) for at in range(2, 7)) < 16
+
+
+def wait_for(end: float) -> Any:
+    while time.monotonic() < end:
+        yield None
+
+
+def most(running: list[tuple[float, int]], begin: float, end: float) -> int:
+    return max((count for at, count in running if begin <= at < end), default=0)
+
+
+# Drawn programs ----------------------------------------------------------------------------------
+
+LIMITS = st.lists(st.sampled_from([*range(1, 10), math.nan, 0, 50]), min_size=1, max_size=12)
+
+
+class Told:
+    """Be branches that compare each start with the limit of that moment."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.limit: Callable[[], float] = lambda: math.inf
+        self.above: list[tuple[int, float]] = []
+
+    async def __call__(self, seconds: float, _: Any) -> None:
+        self.running += 1
+        if self.running > self.limit():
+            self.above.append((self.running, self.limit()))
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.running -= 1
+
+
+async def program(
+    limits: list[Any], seconds: list[float], ceiling: int, cancel_at: float | None, nests: bool
+) -> None:
+    before = tasks()
+    told, law = Told(), Script(limits)
+    config = ConcurrencyConfig(ceiling, controller=law, samplers=Machine(lambda t: {}))
+    branches = {str(i): partial(told, s) for i, s in enumerate(seconds)}
+    step: Any = Step.parallel("inner", branches, concurrency=config, timeout=None)
+    if nests:
+        step = Step.parallel("outer", {"a": step, "b": step}, concurrency=config, timeout=None)
+    heard: list[Any] = []
+    with anyio.move_on_after(cancel_at or math.inf) as scope:
+        async with Pipeline([step]).open(1, observer=heard.append) as live:
+            if not nests:
+                told.limit = lambda: live.snapshot().steps[0].limit if live.snapshot().steps else 1
+            async for _ in live.outcomes:
+                pass
+        result = live.result.step_history[0]
+        assert {str(each.status) for each in result.branches.values()} == {"succeeded"}
+    assert cancel_at is not None or not scope.cancelled_caught
+    assert told.running == 0
+    assert told.above == []
+    assert all(1 <= each.new <= ceiling for each in heard if isinstance(each, LimitChanged))
+    assert not new(before, tasks())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+@hypothesis.given(
+    LIMITS,
+    st.lists(st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5]), min_size=2, max_size=40),
+    st.integers(2, 9),
+    st.one_of(st.none(), st.floats(0.01, 6)),
+    st.booleans(),
+)
+def test_whatever_a_law_does_every_branch_ends_and_none_begins_above_the_limit(
+    loop: str,
+    limits: list[Any],
+    seconds: list[float],
+    ceiling: int,
+    cancel_at: float | None,
+    nests: bool,
+) -> None:
+    options: dict[str, Any] = {"loop_factory": VirtualLoop}
+    if loop == "trio":
+        options = {"clock": MockClock(autojump_threshold=0)}
+    anyio.run(program, limits, seconds, ceiling, cancel_at, nests, backend=loop,
+              backend_options=options)  # fmt: skip
