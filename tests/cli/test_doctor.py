@@ -75,7 +75,7 @@ def test_a_container_with_half_a_core_begins_with_one(machine) -> None:
     assert (found.cores.cores, found.initial) == (0.5, 1)
     text = in_words(found)
     assert "cores             0.5 by " in text
-    assert "0.5 of 2.0 GiB in use, by " in text
+    assert "512 MiB of 2.0 GiB in use, by " in text
     assert "A step with ConcurrencyConfig() begins with 1 at once" in text
     assert "1 is min(10, 2 x 0.5 cores)" in text
     assert "1.5 GiB are left, 1.5 GiB for each." in text
@@ -128,7 +128,7 @@ def test_devices_are_told_one_by_one(machine) -> None:
     cards[1].fails["memory"] = fake.NOT_SUPPORTED
     found = machine(cards=cards, words="0,1")
     text = in_words(found)
-    assert "GPUs              H200 GPU-a: 1.0 of 8.0 GiB in use, busy 50 %\n" in text
+    assert "GPUs              H200 GPU-a: 1.0 GiB of 8.0 GiB in use, busy 50 %\n" in text
     assert "H200 GPU-b: memory unknown (memory: code 3" in text
     assert found.gpus.hidden == 1
     assert "memory of GPU GPU-b" in lacks(found)

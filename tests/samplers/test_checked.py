@@ -1,5 +1,6 @@
 """What a sampler tells is used only where it can be meant, and what cannot is said once."""
 
+import itertools
 import logging
 import math
 import threading
@@ -76,7 +77,7 @@ def test_any_real_number_will_do(value):
     ids=lambda value: repr(value)[:8],
 )
 def test_what_is_no_figure_is_unknown_and_said_once(log, name, value):
-    sampler = Checked(Says({name: value, "own_memory": 5.0} | {name: value}))
+    sampler = Checked(Says({"cores": 4, name: value}), None)
     for _ in range(3):
         assert sampler.sample()[name] is None
     (said,) = log()
@@ -158,10 +159,18 @@ def test_an_async_sampler_tells_nothing_and_is_not_left_unawaited(log):
     assert "coroutine" in log()[0]
 
 
+def test_a_sample_without_end_comes_to_an_end():
+    class Endless(dict):
+        def items(self):
+            return (("cpu", 0.5) for _ in itertools.count())
+
+    assert checked(Endless()) == {"cpu": 0.5}
+
+
 def test_ever_new_complaints_come_to_an_end(log):
     sampler = Says({})
-    checks = Checked(sampler)
-    for n in range(1000):
+    checks = Checked(sampler, None)
+    for n in range(200):
         sampler.says = {f"signal-{n}": 1}
         checks.sample()
     assert len(log()) == 32

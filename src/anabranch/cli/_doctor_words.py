@@ -17,6 +17,7 @@ WIDTH: Final = 18
 FEW_DESCRIPTORS: Final = 4096
 OF_A_CHILD: Final = 3  # descriptors that a script holds: two pipes, and one to wait for its end
 LATE_S: Final = 0.05
+MIB: Final = 2**20
 GIB: Final = 2**30
 
 
@@ -119,7 +120,7 @@ def _table(found: Findings) -> Iterator[tuple[str, str]]:
         if each is not room:
             yield "", _memory(each)
     own = found.own_memory_mb
-    yield "own memory", "unknown" if own is None else f"{own:,.0f} MB"
+    yield "own memory", "unknown" if own is None else _size(own * MIB)
     yield from _gpus(found)
     yield "descriptors", found.descriptors.words
     for loop, lag in found.loops.items():
@@ -139,7 +140,7 @@ def _gpus(found: Findings) -> Iterator[tuple[str, str]]:
 def _gpu(gpu: Gpu) -> str:
     memory = "memory unknown"
     if gpu.memory_used is not None and gpu.memory_total is not None:
-        memory = f"{gpu.memory_used / GIB:.1f} of {gpu.memory_total / GIB:.1f} GiB in use"
+        memory = f"{_size(gpu.memory_used)} of {_size(gpu.memory_total)} in use"
     busy = "" if gpu.utilisation is None else f", busy {_percent(gpu.utilisation)}"
     return f"{gpu.name or 'GPU'} {gpu.uuid}: {memory}{busy}" + (f" ({gpu.why})" if gpu.why else "")
 
@@ -158,8 +159,7 @@ def _why(found: Findings) -> str:
     words += ", and at least 1" if 2 * cores.cores < 1 else ""
     room = found.room
     if room is not None and room.left > 0:
-        each = room.left / found.initial / GIB
-        words += f"; {room.left / GIB:.1f} GiB are left, {each:.1f} GiB for each"
+        words += f"; {_size(room.left)} are left, {_size(room.left / found.initial)} for each"
     return f"{words}."
 
 
@@ -244,7 +244,11 @@ def _no_pressure(found: Findings, name: str) -> str:
 
 
 def _memory(room: Room) -> str:
-    return f"{room.used / GIB:.1f} of {room.total / GIB:.1f} GiB in use, by {room.source}"
+    return f"{_size(room.used)} of {_size(room.total)} in use, by {room.source}"
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 
 def _percent(share: float | None) -> str:

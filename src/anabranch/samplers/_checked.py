@@ -10,6 +10,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from numbers import Real
 from typing import Any
 
@@ -24,6 +25,7 @@ TOTALS = ("memory_total", "gpu_memory_total")
 LONGEST_LAG_S = 10.0  # a laptop that was shut
 LEAST_TOTAL = 2**20  # bytes; less is some other unit
 ROUNDING = 1e-6
+MOST = 100  # entries of a sample; there are ten signals
 
 
 class Checked:
@@ -58,7 +60,7 @@ class Checked:
             return {}
         return {
             name: self._signal(name, value)
-            for name, value in sample.items()
+            for name, value in islice(sample.items(), MOST)
             if self._is_known(name)
         }
 

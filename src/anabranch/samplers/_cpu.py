@@ -13,11 +13,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import psutil
 
 from anabranch.samplers._cores import cores
 from anabranch.samplers._differences import Differences
+from anabranch.samplers._groups import Groups
 from anabranch.samplers._tree import tree
 
 
@@ -31,10 +33,10 @@ class CpuPercent:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        available: Callable[[], float] = cores,
+        available: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
-        self._available = available
+        self._available = available or partial(cores, Groups())
         self._lock = threading.Lock()
         self._differences = Differences[str]()
 
