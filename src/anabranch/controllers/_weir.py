@@ -83,8 +83,8 @@ class Weir:
         ConfigurationError: a share that is none.
     """
 
-    memory: float = attrs.field(default=0.83, validator=_check.share)
-    gpu_memory: float = attrs.field(default=0.95, validator=_check.share)
+    memory: float = attrs.field(default=0.8, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.9, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""
@@ -170,7 +170,9 @@ class Weir:
             state = attrs.evolve(
                 state, busy=now.cpu if busy is None else busy + 0.5 * (now.cpu - busy)
             )
-        settled = now.t - dt >= state.changed + min(state.run_time, LONGEST_RUN)
+        # A sample must not be of before, unless that is little of a long run time.
+        since = now.t - (dt if state.run_time < 3 * dt else 0.0)
+        settled = since >= state.changed + 0.95 * state.run_time
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
         reach = min(room, _weir_cpu.reach(state.cpu, now, busy), state.bounds.ceiling)
@@ -235,10 +237,13 @@ def _after(state: State, now: Load, limit: int, searched: bool) -> State:
     if limit == now.limit:
         return attrs.evolve(state, limit=limit)
     raised = now.t if limit > now.limit else state.raised
+    light = 0 if searched and limit < now.limit else state.light
     epochs = state.epochs
     if not searched or epochs.window.limit != limit:
         epochs = _weir_epochs.moved(epochs, limit, now.t)
-    return attrs.evolve(state, limit=limit, changed=now.t, raised=raised, epochs=epochs)
+    return attrs.evolve(
+        state, limit=limit, changed=now.t, raised=raised, epochs=epochs, light=light
+    )
 
 
 def _sight(now: Load, name: str, share: float) -> _weir_memory.Sight | None:

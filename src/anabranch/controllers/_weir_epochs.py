@@ -105,15 +105,18 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     if low is None or low.limit >= window.limit:
         # Of those that began together the short ones end first, and would promise too much.
         least = min(5, 1 + now.limit)
-        few = window.n < least or (window.n < 30 and window.span < run_time)
+        vague = window.n < 30 and window.varied > 0.1 and window.span < run_time
+        few = window.n < least or vague
         if window.span < LONGEST_LOOK and few:
             return state, now.limit, ""
         return _grow(_with_proof(state), now, reach, yields(window))
     bought, error = gain(low, window)
     over = window.span >= min(LONGEST_LOOK, max(3.0, 3 * run_time))
+    if low.n < 12 and over:
+        return _grow(_with_proof(state), now, reach, yields(window))
     narrow = math.log(window.limit / low.limit) < NARROW
     long = window.span >= LONGEST_LOOK
-    if bought - 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long)):
+    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long)):
         return _grow(_with_proof(state), now, reach, yields(window))
     if bought + (1 if over else 2) * error < ENOUGH:
         target = _little(state, low)

@@ -57,8 +57,12 @@ class Window:
         """Variance of the logarithm of the rate: the more run times vary, the more it does."""
         if self.done < 2 or self.r <= 0:
             return 1.0
-        varied = self.rr * self.n / self.r**2 - 1
-        return min(8.0, max(0.2, varied) + 1 / self.done) / self.done
+        return min(8.0, max(0.2, self.varied) + 1 / self.done) / self.done
+
+    @property
+    def varied(self) -> float:
+        """Squared coefficient of variation of run times: 0 if all are equal, 1 if exponential."""
+        return max(0.0, self.rr * self.n / self.r**2 - 1) if self.r > 0 else 0.0
 
 
 def with_sample(window: Window, now: Load, dt: float, half_life: float = math.inf) -> Window:
