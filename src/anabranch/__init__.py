@@ -13,6 +13,7 @@ from anabranch._load import Bounds, Decision, Load
 from anabranch._open import open_scheduler
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler
+from anabranch._taxonomy import Category, Classifier, ErrorClass, Recovery, Severity, classify
 from anabranch._work import Job, Outcome, Status, Usage
 from anabranch.errors import (
     AnabranchError,
@@ -55,6 +56,19 @@ from anabranch.executor import ConcurrentExecutor, ResourceManager, RunMode, Sub
 from anabranch.lanes._executor import ExecutorLane
 from anabranch.lanes._script import Finished, Script
 from anabranch.lanes._subprocess import SubprocessLane
+from anabranch.manager import (
+    ChunkResults,
+    ConcurrencyManager,
+    ConcurrencyManagerConfig,
+    ProcessingConfig,
+    ProgressTracker,
+    QueueFull,
+    get_concurrency_manager,
+    process_chunks_async,
+    process_chunks_sync,
+    run_cpu_bound,
+    run_io_bound,
+)
 from anabranch.pipeline import (
     BranchFailureStrategy,
     CancelWhen,
@@ -75,6 +89,7 @@ from anabranch.pipeline import (
     UnmatchedPatternWarning,
 )
 from anabranch.workerpool import (
+    AsyncWorkerPool,
     BlockedLoopWarning,
     TaskMetrics,
     TaskResult,
@@ -85,6 +100,7 @@ from anabranch.workerpool import (
 
 __all__ = [
     "AnabranchError",
+    "AsyncWorkerPool",
     "AttemptFailed",
     "BlockedLoopWarning",
     "Bounds",
@@ -98,17 +114,23 @@ __all__ = [
     "Breached",
     "Budget",
     "CancelWhen",
+    "Category",
+    "ChunkResults",
     "CircuitBreaker",
     "CircuitChanged",
     "CircuitOpenError",
     "CircuitState",
+    "Classifier",
     "ConcurrencyConfig",
+    "ConcurrencyManager",
+    "ConcurrencyManagerConfig",
     "ConcurrentExecutor",
     "ConfigurationError",
     "ControllerFailed",
     "DeadlockError",
     "Decision",
     "DuplicateKeyError",
+    "ErrorClass",
     "Event",
     "EventsMissed",
     "ExecutionConfig",
@@ -131,6 +153,10 @@ __all__ = [
     "OutsideRunError",
     "Pipeline",
     "PipelineResult",
+    "ProcessingConfig",
+    "ProgressTracker",
+    "QueueFull",
+    "Recovery",
     "Reservation",
     "ResourceLimits",
     "ResourceManager",
@@ -140,6 +166,7 @@ __all__ = [
     "SchedulerClosedError",
     "Script",
     "ScriptFailedError",
+    "Severity",
     "Snapshot",
     "Status",
     "Step",
@@ -164,12 +191,19 @@ __all__ = [
     "WorkerPool",
     "WorkerPoolConfig",
     "charge",
+    "classify",
+    "get_concurrency_manager",
     "open_scheduler",
+    "process_chunks_async",
+    "process_chunks_sync",
+    "run_cpu_bound",
+    "run_io_bound",
 ]
 
 # People see where a name is to be imported from, not the file that it was written in.
 for _name in __all__:
-    globals()[_name].__module__ = "anabranch"
+    if globals()[_name] is not classify:  # a value, whose class says it
+        globals()[_name].__module__ = "anabranch"
 del _name
 
 logging.getLogger("anabranch").addHandler(logging.NullHandler())

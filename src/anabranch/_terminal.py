@@ -15,6 +15,8 @@ from typing import Final, Self, TypeVar
 import attrs
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.progress_bar import ProgressBar
 from rich.status import Status as Spinner
 from rich.table import Table
@@ -37,6 +39,7 @@ T = TypeVar("T")
 SHOWN: Final = 7  # lines; one more counts the rest
 KEPT: Final = 64
 NAME_LENGTH: Final = 40
+REASON_LENGTH: Final = 60
 _STOPPED: Final = (Status.CANCELLED, Status.REJECTED, Status.ABANDONED)
 SHOW_CURSOR: Final = "\x1b[?25h"
 # Cc: ESC, C1, newlines; Cf: bidi overrides, what has no width; Cs: what no terminal can encode.
@@ -79,6 +82,7 @@ class Line:
     failed: int = 0
     stopped: int = 0
     limit: float | None = None
+    why: str = ""  # the limit was moved last
     ended: float | None = None
 
 
@@ -128,8 +132,8 @@ class Progress:
                 line.failed += outcome.status in (Status.FAILED, Status.TIMED_OUT)
                 line.stopped += outcome.status in _STOPPED
                 line.running -= outcome.attempts > 0 and line.running > 0
-            case LimitChanged(new=new):
-                line.limit = new
+            case LimitChanged(new=new, reason=reason):
+                line.limit, line.why = new, reason
             case BranchQueued() | _:
                 pass
 
@@ -143,6 +147,7 @@ class Progress:
         grid.add_column(width=20)
         for _ in range(7):
             grid.add_column(no_wrap=True, justify="right")
+        grid.add_column(no_wrap=True, overflow="ellipsis")
         now = self._console.get_time()
         for line in lines:
             if line in shown:
@@ -194,6 +199,7 @@ def _cells(line: Line, now: float) -> list[Text | ProgressBar]:
         Text("" if line.limit is None else f"limit {line.limit:g}"),
         Text(rate),
         Text(f"{minutes}:{seconds:02}"),
+        Text(escaped(line.why, length=REASON_LENGTH) if line.open else "", style="dim"),
     ]
 
 
@@ -213,3 +219,33 @@ def counted_on_stderr(items: Sequence[T], words: Callable[[T], str]) -> Iterator
         for index, item in enumerate(items):
             status.update(f"{index + 1} of {len(items)}: {escaped(words(item), length=60)}")
             yield item
+
+
+class Bar:
+    """Draw one bar that somebody else counts for."""
+
+    def __init__(self, total: int | None, description: str, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = RichProgress(*columns, console=console)
+        self._line = self._progress.add_task(escaped(description, length=NAME_LENGTH), total=total)
+        self._progress.start()
+
+    def show(self, done: int) -> None:
+        """Show that so much is done; from any thread."""
+        self._progress.update(self._line, completed=done)
+
+    def close(self) -> None:
+        """Leave it as it is."""
+        self._progress.stop()
+
+
+def bar_on_stderr(total: int | None, description: str) -> Bar | None:
+    """Return a bar on stderr, if a person looks at it."""
+    if not sys.stderr.isatty():
+        return None
+    return Bar(total, description, Console(stderr=True))

@@ -13,6 +13,7 @@
     ├── LaneError                      the branch's: a call that its lane cannot carry
     ├── ScriptFailedError              the script's: it did not end with 0
     ├── CircuitOpenError               nobody's: a breaker refused a call of what keeps failing
+    ├── QueueFull                      the caller's: a call that would have had to wait for a place
     ├── OutsideRunError                the caller's: a charge where no run can be found
     ├── UsageLimitExceededError        nobody's: a budget was passed, or a breach_event was set
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
@@ -97,6 +98,10 @@ class CircuitOpenError(AnabranchError, RuntimeError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class QueueFull(AnabranchError, RuntimeError):  # noqa: N818  # the word of queue and asyncio
+    """Refuse a call: so many stand in line that it would have to wait for a place there."""
 
 
 class OutsideRunError(AnabranchError, RuntimeError):

@@ -13,6 +13,7 @@ import math
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,7 @@ from anabranch._runtime import Runtime
 from anabranch._work import name_of
 from anabranch.abc import Limiter
 from anabranch.errors import LaneError
+from anabranch.lanes._ending import at_loop_end
 from anabranch.lanes._spawn import AT_ONCE, Child
 from anabranch.samplers._cores import cores
 
@@ -112,6 +114,7 @@ class Children:
         self._runtime = runtime
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
+        self._lock = threading.Lock()
         self._closed = False
         self._loop_end: AsyncGenerator[None, None] | None = None
         _every.add(self)
@@ -128,8 +131,7 @@ class Children:
             LaneError: the process could not be started, or died; or what the lane cannot carry.
         """
         if self._loop_end is None:
-            self._loop_end = _at_loop_end(self)
-            await anext(self._loop_end)
+            self._loop_end = await at_loop_end(lambda: self.close(kill=True))
         child = self._take(call)
         self._busy.add(child)
         try:
@@ -149,29 +151,36 @@ class Children:
             self._put_back(child)
         return _value(call, child)
 
-    def close(self, *, kill: bool) -> None:
+    def close(self, *, kill: bool, wait: bool = True) -> None:
         """End idle processes before this returns; those that work end after their call.
+
+        Called from any thread.
 
         Args:
             kill: end those that work as well, now.
+            wait: False only asks them to end.
         """
-        self._closed = True
-        idle, self._idle = self._idle, []
-        busy = list(self._busy) if kill else []
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            busy = list(self._busy) if kill else []
         for child in busy:
             child.kill()
         for child in idle:
             child.close()
         patience = CLOSE_S
-        for child in [*idle, *busy]:
+        for child in [*idle, *busy] if wait else ():
             if not child.ended.wait(patience):
                 patience = 0.0  # all of them had their time
                 child.kill()
                 child.ended.wait(CLOSE_S)
 
     def _take(self, call: Call) -> Child:
-        while self._idle:
-            child = self._idle.pop()
+        while True:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            if child is None:
+                break
             if child.alive():
                 return child
         _check_may_start(call)
@@ -187,18 +196,11 @@ class Children:
         self._busy.discard(child)
         if not child.alive():
             return
-        if self._closed:
-            child.close()
-        else:
-            self._idle.append(child)
-
-
-async def _at_loop_end(children: Children) -> AsyncGenerator[None, None]:
-    """Wait at the yield for the loop's end: there both libraries close asynchronous generators."""
-    try:
-        yield
-    finally:
-        children.close(kill=True)
+        with self._lock:
+            if not self._closed:
+                self._idle.append(child)
+                return
+        child.close()
 
 
 def _close_all() -> None:
