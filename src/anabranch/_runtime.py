@@ -42,7 +42,10 @@ class Runtime(Protocol):
 def on_trio() -> bool:
     """Tell whether the caller is in a trio task, without importing trio for it."""
     trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_task())
+    try:
+        return trio is not None and bool(trio.lowlevel.in_trio_task())
+    except AttributeError:  # another thread is importing it, so no loop of it runs yet
+        return False
 
 
 def on_asyncio() -> bool:
@@ -52,7 +55,7 @@ def on_asyncio() -> bool:
         return False
     try:
         return asyncio.current_task() is not None
-    except RuntimeError:
+    except (RuntimeError, AttributeError):  # no loop runs here; or another thread is importing it
         return False
 
 
@@ -60,11 +63,16 @@ def loop_runs_here() -> bool:
     """Tell whether a loop runs in this thread, in a task or in a callback."""
     if on_trio():
         return True
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
-        return True
-    trio = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_run())
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    try:
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            return True
+    except AttributeError:  # likewise
+        pass
+    try:
+        return trio is not None and bool(trio.lowlevel.in_trio_run())
+    except AttributeError:
+        return False
 
 
 def check_thread(what: str) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from anabranch.errors import SchedulerClosedError
 from anabranch.workerpool._clock import monotonic, wall_offset
@@ -26,6 +26,12 @@ from anabranch.workerpool._task import PENDING, RETRYING, RUNNING, Task, TaskSta
 from anabranch.workerpool._waits import Wait
 
 FEW = 64  # cancelled entries are not worth a search
+
+
+class Gate(Protocol):
+    """Let somebody through: a lock that is held, or the like of it for a loop."""
+
+    def release(self) -> None: ...
 
 
 class Board:
@@ -50,7 +56,7 @@ class Board:
         self._void = 0  # entries of it whose task was cancelled
         self._fresh = 0  # hands that were given a token and have not looked since
         self._idle: list[Hand] = []
-        self._returning: deque[threading.Lock] = deque()  # whose wait is over, to have a token back
+        self._returning: deque[Gate] = deque()  # whose wait is over, to have a token back
         self._keep = keep
         self._kept: deque[str] = deque()
         self._name = name
@@ -228,15 +234,13 @@ class Board:
         self.in_use -= 1
         self.dispatch()
 
-    def line_up(self) -> threading.Lock | None:
-        """Take a lent token back; else return a lock that is released once it is here."""
+    def line_up(self, gate: Gate) -> bool:
+        """Take a lent token back; when none is free, ``gate`` is released once one is."""
         if self.in_use < self.limit:
             self.in_use += 1
-            return None
-        gate = threading.Lock()
-        gate.acquire()
+            return True
         self._returning.append(gate)
-        return gate
+        return False
 
     def resize(self, limit: int) -> None:
         """Set how many tasks may run at once; what runs above it goes on to its end."""

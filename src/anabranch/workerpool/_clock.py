@@ -6,10 +6,11 @@ Only differences of ``monotonic`` are ever computed; the wall time is shown and 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 monotonic = time.monotonic
 
 
-def wall_offset() -> float:
-    """Return what is added to ``monotonic()`` to show it as seconds since 1970."""
-    return time.time() - time.monotonic()
+def wall_offset(clock: Callable[[], float] = monotonic) -> float:
+    """Return what is added to a time of ``clock`` to show it as seconds since 1970."""
+    return time.time() - clock()

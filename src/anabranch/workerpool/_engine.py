@@ -15,6 +15,7 @@ import anyio
 
 from anabranch._attempt import step_in
 from anabranch._runtime import Runtime, current
+from anabranch.workerpool._awaits import calling
 from anabranch.workerpool._clock import monotonic
 from anabranch.workerpool._task import FAILED, RETRYING, RUNNING, Task
 from anabranch.workerpool._ways import abandon, finish, run_out, settle, strike
@@ -181,14 +182,16 @@ class Engine:
             task.future.set_running_or_notify_cancel()
         value: Any = None
         error: BaseException | None = None
+        context = task.context
+        context.run(calling.set, (board, task))
         delay = math.inf if task.deadline is None else task.deadline - monotonic()
         clock = runtime.lowlevel.current_clock().current_time
         with runtime.CancelScope(deadline=clock() + delay) as scope:
             try:
                 coroutine, task.coroutine = task.coroutine, None
                 if coroutine is None:
-                    coroutine = task.context.run(task.fn, *task.args, **task.kwargs)
-                value = await step_in(task.context, coroutine, SILENT)
+                    coroutine = context.run(task.fn, *task.args, **task.kwargs)
+                value = await step_in(context, coroutine, SILENT)
             except runtime.Cancelled as raised:
                 if scope.cancel_called:
                     raise
@@ -206,7 +209,9 @@ class Engine:
         finally:
             error = None  # its traceback leads back to this frame: a ring
             with board.lock:
-                board.give_back()
+                if not task.lends:
+                    board.give_back()
+                task.lends = False
             board.launch()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anabranch._runtime import loop_runs_here
+from anabranch.workerpool._awaits import wait_for_future
 from anabranch.workerpool._clock import monotonic
 from anabranch.workerpool._hand import here
 from anabranch.workerpool._task import Task
@@ -44,6 +46,14 @@ class TaskFuture(Future[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the task raised, None if it succeeded; wait for it."""
         return super().exception(self._left(timeout))
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait in a loop, also in the pool's own; a task of the pool lends its token meanwhile."""
+        task = self._known()
+        if task is not None:
+            self._board.check_process()
+            yield from wait_for_future(self._board, task, self).__await__()
+        return self.result()
 
     def _known(self) -> Task | None:
         """Return the task while it is not settled; it is forgotten after."""

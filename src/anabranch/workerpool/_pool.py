@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ALL_COMPLETED, Executor, Future
+from concurrent.futures import ALL_COMPLETED, Executor
 from contextvars import copy_context
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
@@ -19,13 +19,14 @@ from anabranch._token import holding
 from anabranch._work import check_callable, is_async, name_of
 from anabranch.errors import ConfigurationError, WaitTimeoutError
 from anabranch.workerpool._board import Board
+from anabranch.workerpool._checks import check_task, check_wait, check_word, unknown
 from anabranch.workerpool._clock import monotonic
 from anabranch.workerpool._config import WorkerPoolConfig, check_count, config_of
 from anabranch.workerpool._exit import end, end_at_exit
 from anabranch.workerpool._future import TaskFuture
 from anabranch.workerpool._mapping import map_over
 from anabranch.workerpool._task import NO_KWARGS, Task, TaskMetrics, TaskResult, Terms
-from anabranch.workerpool._waits import WORDS, wait
+from anabranch.workerpool._waits import wait
 from anabranch.workerpool._ways import abort
 
 P = ParamSpec("P")
@@ -101,14 +102,16 @@ class WorkerPool(Executor):
             ConfigurationError: an argument that cannot be meant.
             RuntimeError: the pool was shut down.
         """
-        _check_task(task_name, task_fn, args, kwargs, priority)
+        check_task("WorkerPool.submit_task", task_name, task_fn, args, kwargs, priority)
         task = self._task(task_name, task_fn, tuple(args), kwargs or NO_KWARGS, self._terms)
         task.priority = priority
         self._board.add(task)
         return task.id
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """Accept a call as a task, and return its future; never waits.
+
+        The future may be awaited, too, in any loop.
 
         Raises:
             ConfigurationError: ``fn`` cannot be called.
@@ -159,13 +162,10 @@ class WorkerPool(Executor):
             HostLoopError: called on the pool's own loop, which runs the task (a RuntimeError).
         """
         self._board.check_process()
-        _check_wait("get_task_result", timeout)
+        check_wait("WorkerPool.get_task_result", timeout)
         task = self._board.tasks.get(task_id)
         if task is None:
-            raise KeyError(
-                f"no task {task_id!r} is known: submit_task returns ids, and a pool whose config "
-                f"says keep_results=n forgets all but the last n that ended"
-            )
+            raise unknown(task_id)
         if not wait(self._board, [task], timeout, one=True):
             raise WaitTimeoutError(f"task {task.name!r} has not ended in {timeout:g} s; it goes on")
         return self._result(task)
@@ -188,12 +188,8 @@ class WorkerPool(Executor):
         """
         board = self._board
         board.check_process()
-        _check_wait("wait_for_all", timeout)
-        if return_when not in WORDS:
-            raise ConfigurationError(
-                f"WorkerPool.wait_for_all: return_when={return_when!r} is none of "
-                f"{', '.join(WORDS)}; give one of them"
-            )
+        check_wait("WorkerPool.wait_for_all", timeout)
+        check_word("WorkerPool.wait_for_all", return_when)
         with board.lock:
             listed = list(board.tasks.values())
             tasks = [*listed, *[task for task in board.open if not task.listed]]
@@ -304,41 +300,3 @@ def _forgotten(board: Board) -> None:
             threading.Thread(target=board.close, daemon=True).start()
         except RuntimeError:  # the interpreter ends
             pass
-
-
-def _check_task(name: object, fn: object, args: object, kwargs: object, priority: object) -> None:
-    where = "WorkerPool.submit_task"
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(
-            f"{where}: task_name={name!r} ({type(name).__name__}) is no name; "
-            f"give a string that is not empty"
-        )
-    check_callable(where, fn)
-    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
-        raise ConfigurationError(
-            f"{where}: args={args!r:.80} ({type(args).__name__}) is no sequence of arguments; "
-            f"give a tuple: (x,) for one"
-        )
-    if kwargs is not None and not (
-        isinstance(kwargs, Mapping) and all(isinstance(each, str) for each in kwargs)
-    ):
-        raise ConfigurationError(
-            f"{where}: kwargs={kwargs!r:.80} ({type(kwargs).__name__}) is no mapping of names; "
-            f"give a dict"
-        )
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise ConfigurationError(
-            f"{where}: priority={priority!r} ({type(priority).__name__}) is no integer; "
-            f"give one, larger is more urgent"
-        )
-
-
-def _check_wait(where: str, timeout: object) -> None:
-    """Refuse what is no time to wait; 0 looks once."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise ConfigurationError(
-            f"WorkerPool.{where}: timeout={timeout!r} ({type(timeout).__name__}) is no time to "
-            f"wait; give seconds, or None to wait for ever"
-        )

@@ -9,18 +9,17 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from concurrent.futures import ALL_COMPLETED
 from typing import TYPE_CHECKING
 
 from anabranch._runtime import loop_runs_here
-from anabranch.errors import DeadlockError, HostLoopError
+from anabranch.errors import HostLoopError
 from anabranch.workerpool._hand import Hand, here
-from anabranch.workerpool._task import CANCELLED, COMPLETED, Task
+from anabranch.workerpool._knots import is_enough, without_knots
+from anabranch.workerpool._task import Task
 
 if TYPE_CHECKING:
     from anabranch.workerpool._board import Board
-
-WORDS = (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION)
 
 
 class BlockedLoopWarning(RuntimeWarning):
@@ -53,13 +52,6 @@ class Wait:
         return self._gate.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
 
 
-def is_enough(task: Task, word: str) -> bool:
-    """Tell whether the end of this one task ends a wait of that kind."""
-    if word == FIRST_COMPLETED:
-        return True
-    return word == FIRST_EXCEPTION and task.status not in (COMPLETED, CANCELLED)
-
-
 def wait(
     board: Board,
     tasks: Iterable[Task],
@@ -87,7 +79,7 @@ def wait(
     with board.lock:
         missing = _missing(board, tasks, word)
         if hand is not None and hand.task is not None:
-            missing = _without_knots(hand.task, missing, alone=one)
+            missing = without_knots(hand.task, missing, alone=one)
         if not missing:
             return True
         waiting = Wait(len(missing), word)
@@ -145,32 +137,6 @@ def _missing(board: Board, tasks: Iterable[Task], word: str) -> list[Task]:
     return missing
 
 
-def _without_knots(own: Task, missing: list[Task], *, alone: bool) -> list[Task]:
-    """Leave out the tasks that wait for the one that is about to wait for them."""
-    knotted = {task for task in missing if _leads_to(task, own)}
-    if knotted and alone:
-        other = missing[0]
-        what = "itself" if other is own else f"{other.name!r}, which waits for it"
-        raise DeadlockError(
-            f"task {own.name!r} waits for {what}, and neither would ever end; "
-            f"wait for it outside of the task"
-        )
-    return [task for task in missing if task not in knotted]
-
-
-def _leads_to(task: Task, own: Task) -> bool:
-    seen: set[Task] = set()
-    ahead = [task]
-    while ahead:
-        each = ahead.pop()
-        if each is own:
-            return True
-        if each not in seen and each.waits_for:
-            seen.add(each)
-            ahead += each.waits_for
-    return False
-
-
 def _lend(hand: Hand, missing: list[Task]) -> None:
     if hand.task is not None:  # else it runs a callback of a future
         hand.task.waits_for = frozenset(missing)
@@ -179,7 +145,9 @@ def _lend(hand: Hand, missing: list[Task]) -> None:
 
 def _go_on(board: Board, hand: Hand | None, missing: list[Task], waiting: Wait) -> None:
     """Stand in no list any more, and take the token back that was lent."""
-    gate = None
+    gate = threading.Lock()
+    gate.acquire()
+    back = True
     with board.lock:
         for task in missing:
             if task.waits is not None and waiting in task.waits:
@@ -187,6 +155,6 @@ def _go_on(board: Board, hand: Hand | None, missing: list[Task], waiting: Wait) 
         if hand is not None:
             if hand.task is not None:
                 hand.task.waits_for = None
-            gate = board.line_up()
-    if gate is not None:
+            back = board.line_up(gate)
+    if not back:
         gate.acquire()

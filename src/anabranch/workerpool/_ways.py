@@ -71,21 +71,21 @@ def hand_over(board: Board, hand: Hand, task: Task, coroutine: Any) -> None:
 def run_out(board: Board, task: Task, error: BaseException | None) -> None:
     """Record that the loop has stopped a task at its deadline."""
     with board.lock:
-        board.end(task, TIMED_OUT, error=_too_late(task, error))
+        board.end(task, TIMED_OUT, error=too_late(task, error))
 
 
 def abandon(board: Board, hand: Hand, task: Task) -> None:
     """Give a call up that is past its deadline; its thread keeps its token. With the lock."""
     hand.stuck = True
     more = f"; its thread {hand.name} cannot be stopped, and holds its worker until it ends"
-    board.end(task, ABANDONED, error=_too_late(task, task.error, more))
+    board.end(task, ABANDONED, error=too_late(task, task.error, more))
     log.warning("task %s was abandoned: %s", task.name, task.error)
 
 
 def strike(board: Board, task: Task) -> None:
     """End a task whose deadline came between two attempts. With the lock."""
     board.void(task)
-    board.end(task, TIMED_OUT, error=_too_late(task, task.error))
+    board.end(task, TIMED_OUT, error=too_late(task, task.error))
 
 
 def cancel(board: Board, task: Task) -> bool:
@@ -150,7 +150,7 @@ def _tries_again(board: Board, task: Task, error: BaseException) -> bool:
     moment = monotonic() + seconds
     if task.deadline is not None and moment >= task.deadline:
         more = f"; its next attempt would have begun {seconds:g} s later, past that"
-        board.end(task, TIMED_OUT, error=_too_late(task, error, more))
+        board.end(task, TIMED_OUT, error=too_late(task, error, more))
         return True
     board.pause(task)
     task.status, task.error = RETRYING, error
@@ -163,7 +163,8 @@ def _tries_again(board: Board, task: Task, error: BaseException) -> bool:
     return True
 
 
-def _too_late(task: Task, cause: BaseException | None, more: str = "") -> BranchTimedOutError:
+def too_late(task: Task, cause: BaseException | None, more: str = "") -> BranchTimedOutError:
+    """Make the error of a task that its timeout has struck."""
     made = f"{task.attempts} attempt{'s' * (task.attempts != 1)}"
     error = BranchTimedOutError(
         f"task {task.name!r} did not end in {task.terms.timeout:g} s, all attempts and the waits "
