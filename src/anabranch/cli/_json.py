@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from anabranch._load import Load
 from anabranch._work import Outcome
 from anabranch.cli._shown import plain, shown
 from anabranch.events import Event
@@ -23,6 +24,9 @@ def line_of_event(event: Event) -> str:
         fields |= attrs.asdict(outcome, recurse=False)
         del fields["value"]
         fields["error"] = None if outcome.error is None else shown(outcome.error)
+    load = fields.get("load")
+    if isinstance(load, Load):
+        fields["load"] = attrs.asdict(load)
     return _line({"event": _snake(type(event).__name__), **fields})
 
 
