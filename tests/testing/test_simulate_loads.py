@@ -98,13 +98,13 @@ def test_no_sample_comes_while_the_sampler_is_stuck() -> None:
     assert loads[3].finished > 20
 
 
-def test_nobody_is_asked_while_nothing_runs() -> None:
+def test_a_sampler_that_rests_is_silent_while_nothing_runs() -> None:
     once = scenario(WAITS, seconds=10, supply=2)
     twice = attrs.evolve(once, phases=once.phases * 2)
-    loads = simulate(twice, Fixed(2), oracle=False).loads
+    assert len(simulate(twice, Fixed(2), oracle=False).loads) == 20
+    resting = attrs.evolve(twice, senses=Senses(rests=True))
+    loads = simulate(resting, Fixed(2), oracle=False).loads
     assert [load.t for load in loads] == [0.25, 1.25, 10.25, 11.25]
-    restless = attrs.evolve(twice, senses=Senses(rests=False))
-    assert len(simulate(restless, Fixed(2), oracle=False).loads) == 20
 
 
 def test_it_is_asked_as_the_regulator_asks() -> None:

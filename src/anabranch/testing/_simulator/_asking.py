@@ -1,7 +1,6 @@
 """Ask a law as the regulator does: first after a quarter of a second, then each second or sooner.
 
-Between two samples the limit at most doubles, and while nothing runs nobody is asked,
-if the scenario does not say otherwise.
+Between two samples the limit at most doubles.
 """
 
 from __future__ import annotations

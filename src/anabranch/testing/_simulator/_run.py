@@ -78,7 +78,7 @@ def simulate(
 ) -> Simulation:
     """Play a scenario under a controller; equal arguments give equal results.
 
-    It is asked once a second of the scenario's time, or sooner as it wishes, while anything runs.
+    It is asked once a second of the scenario's time, or sooner as it wishes.
 
     Args:
         scenario: one of your own, or the name of one; ``drawn-7`` is the one drawn by the seed 7.

@@ -106,7 +106,7 @@ def _downstream() -> list[Scenario]:
             name="bursts",
             phases=[Phase(seconds=20, work=burst, supply=40) for _ in range(6)],
             downstream=Downstream(knee=24, queue=8),
-            senses=Senses(noise=0.02, rests=False),
+            senses=Senses(noise=0.02, rests=True),
         ),
     ]
 

@@ -185,7 +185,7 @@ class Senses:
         missing: share of the readings that are None, each by chance.
         lacking: signals that this machine never has.
         stuck: from when to when no sample comes at all.
-        rests: no sample comes while nothing runs and nothing waits.
+        rests: no sample comes while nothing runs and nothing waits; of a step that is fed they do.
     """
 
     late: float = attrs.field(default=0.0, validator=_number(0))
@@ -195,7 +195,7 @@ class Senses:
         default=(), validator=attrs.validators.deep_iterable(_one_of(*SIGNALS))
     )
     stuck: tuple[tuple[float, float], ...] = ()
-    rests: bool = True
+    rests: bool = False
 
 
 def _phases(values: Iterable[Phase]) -> tuple[Phase, ...]:
