@@ -104,7 +104,8 @@ class Weir:
         if limit != state.limit or began or dt > GAP:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t)
             changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
-            state = attrs.evolve(state, limit=limit, epochs=epochs, changed=changed)
+            raised = changed if began else state.raised
+            state = attrs.evolve(state, limit=limit, epochs=epochs, changed=changed, raised=raised)
         state, room = self._memory(state, now, dt)
         state, caps = self._guards(state, now, dt)
         if room.limit < SLIGHT * limit:
@@ -148,13 +149,13 @@ class Weir:
     def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say]:
         """Weigh the branches once more, and say how many fit."""
         room, dt = Say(math.inf, ""), min(dt, GAP)
-        settled = now.t >= state.raised + state.run_time
+        settled = now.t >= state.raised + 2 * state.run_time
         for name, share in (("memory", self.memory), ("gpu", self.gpu_memory)):
             if (sight := _sight(now, name, share)) is None:
                 continue
             weight = state.memory if name == "memory" else state.gpu
-            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time)
-            most = _weir_memory.cap(weight, sight, now.in_use, state.run_time, settled)
+            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled)
+            most = _weir_memory.cap(weight, sight, now, state.run_time)
             room = min(room, Say(most, _full(name, sight, weight)), key=_limit)
             if name == "memory":
                 state = attrs.evolve(state, memory=weight)

@@ -18,7 +18,9 @@ from anabranch._load import Load
 FULL = 0.92  # from here on machines swap: whatever was learnt, start nothing
 FORGOTTEN = 60.0  # seconds after which a weight counts half, or six run times
 SMOOTH = 0.6  # seconds over which readings are averaged, by half-life
-QUICK, SLOW = 0.25, 1.0  # likewise, of what is used: what lies between them is a trend
+QUICK, SLOW = 0.25, 1.0  # likewise, of what others use: what lies between them is a trend
+LATE = 2.0  # seconds after which half of those who have ended are forgotten
+HEAVIER = 1.04
 STEADY = 0.02  # of all memory: a smaller trend is none
 
 
@@ -28,13 +30,16 @@ class Weight:
 
     Attributes:
         each: of a branch on average, the most of late; 0 while unknown. now: smoothed, at present.
-        others: smoothed. quick, slow, noise: of what is used, averaged; the variance of a reading.
+        extra: what it is expected to become more, since branches are heavier than before.
+        quick, slow, noise: what others use, averaged; the variance of a reading.
+        branches: how many there were, the most of the last seconds: readings are late.
         idle: in use when nothing ran, for when our own are never told (``told``).
     """
 
     each: float = 0.0
+    extra: float = 0.0
     now: float | None = None
-    others: float = 0.0
+    branches: float = 0.0
     quick: float = 0.0
     slow: float = 0.0
     noise: float = 0.0
@@ -57,8 +62,10 @@ class Sight:
         return self.used / self.total
 
 
-def weigh(weight: Weight, sight: Sight, now: Load, dt: float, run_time: float) -> Weight:
-    """Return what is known after one more sample."""
+def weigh(
+    weight: Weight, sight: Sight, now: Load, dt: float, run_time: float, settled: bool
+) -> Weight:
+    """Return what is known after one more sample; ``settled`` if no raise is still to be seen."""
     if sight.own is None and weight.told:
         return weight  # a gap: what was known holds
     if now.in_use == 0 and sight.own is None:
@@ -67,36 +74,38 @@ def weigh(weight: Weight, sight: Sight, now: Load, dt: float, run_time: float) -
     others = sight.used - own
     weight = attrs.evolve(weight, told=sight.own is not None)
     if weight.now is None:
-        weight = attrs.evolve(weight, now=0.0, others=others, quick=sight.used, slow=sight.used)
-    smooth = 0.5 ** (dt / SMOOTH)
-    wrong = sight.used - weight.quick
+        weight = attrs.evolve(weight, now=0.0, quick=others, slow=others)
+    wrong = others - weight.quick
     weight = attrs.evolve(
         weight,
-        others=others + (weight.others - others) * smooth,
-        quick=sight.used - wrong * 0.5 ** (dt / QUICK),
-        slow=sight.used + (weight.slow - sight.used) * 0.5 ** (dt / SLOW),
+        quick=others - wrong * 0.5 ** (dt / QUICK),
+        slow=others + (weight.slow - others) * 0.5 ** (dt / SLOW),
         noise=wrong**2 + (weight.noise - wrong**2) * 0.5 ** (dt / 10.0),
+        branches=max(now.in_use, weight.branches * 0.5 ** (dt / LATE)),
     )
     if not now.in_use:
         return weight
-    share = own / max(now.in_use, 1)
-    present = share + ((weight.now or 0.0) - share) * smooth
+    share = own / weight.branches
+    present = share + ((weight.now or 0.0) - share) * 0.5 ** (dt / SMOOTH)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 6 * run_time))
-    return attrs.evolve(weight, now=present, each=max(kept, present))
+    extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
+    if settled and present > HEAVIER * kept > 0:
+        # They are heavier than before; those who have just begun have not shown it yet.
+        extra = max(extra, 2 * (present - kept))
+    return attrs.evolve(weight, now=present, each=max(kept, present), extra=extra)
 
 
-def cap(weight: Weight, sight: Sight, in_use: int, run_time: float, settled: bool) -> float:
+def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     """Return how many branches fit; infinite while nothing is known."""
     most = math.inf
-    if weight.each > 0:
-        most = (sight.share * sight.total - weight.others) / weight.each
-    stop = max(FULL, sight.share + 0.03)
-    soon = sight.used
+    others = max(weight.quick, weight.slow)
     trend = weight.quick - weight.slow
-    if settled and trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
+    if trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
         # An average over a half-life of h is 1.44 h late.
-        ahead = min(3.0, max(1.0, run_time / 2))
-        soon += trend / (1.44 * (SLOW - QUICK)) * ahead
-    if soon > stop * sight.total:
-        most = min(most, in_use * 0.8)
+        ahead = min(4.0, max(2.0, run_time))
+        others += trend / (1.44 * (SLOW - QUICK)) * ahead
+    if weight.each > 0:
+        most = (sight.share * sight.total - others) / (weight.each + weight.extra)
+    if sight.full > max(FULL, sight.share + 0.03) and now.in_use <= now.limit:
+        most = min(most, now.in_use * 0.8)
     return max(most, 0.0)
