@@ -1,6 +1,7 @@
 """Several samplers as one: for each signal the scarcest of what they tell."""
 
 import logging
+import threading
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,19 @@ def test_in_groups_or_at_once_is_the_same_where_pairs_are_whole(first, second):
     assert scarcest([scarcest(one), scarcest(two)]) == scarcest([*one, *two])
 
 
+def test_several_that_wait_are_waited_for_at_once():
+    """Each answers when both have been asked."""
+    meeting = threading.Barrier(2, timeout=30)
+
+    class Meets:
+        def sample(self):
+            meeting.wait()
+            return {"cpu": 0.5}
+
+    assert Scarcest([Meets(), Meets()], limit=30).sample()["cpu"] == 0.5
+    assert not meeting.broken
+
+
 def test_one_that_fails_costs_its_own_signals_only(caplog):
     sampler = Scarcest([Says(ValueError("x")), Says({"cpu": 50}), Says({"cores": 2, "cpu": 0.1})])
     assert sampler.sample() == NOTHING | {"cores": 2, "cpu": 0.1}
@@ -145,7 +159,7 @@ def test_they_tell_no_signal_twice_and_none_that_does_not_exist(tree):
 
 def test_ours_are_asked_without_a_thread_of_their_own(tree, monkeypatch):
     def refuses(thread):
-        raise AssertionError("a thread")
+        raise RuntimeError("no thread can be had")
 
     sampler = Scarcest(default_samplers(tree({}))[:4])
     monkeypatch.setattr("threading.Thread.start", refuses)

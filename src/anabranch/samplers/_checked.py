@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from numbers import Real
 from typing import Any
@@ -38,14 +39,22 @@ class Checked:
 
     def __init__(self, sampler: Sampler, limit: float | None = LIMIT_S) -> None:
         self.sampler = sampler
-        self._ask = sampler.sample if limit is None else Patience(sampler.sample, limit).ask
+        self._patience = None if limit is None else Patience(sampler.sample, limit)
         self._once = Once()
         self._name = type(sampler).__name__
 
     def sample(self) -> Mapping[str, float | None]:
         """Return what can be used of a sample: known signals, each in its range, or None."""
+        return self.begin()()
+
+    def begin(self) -> Callable[[], Mapping[str, float | None]]:
+        """Ask for a sample, and return what waits for it: several can be waited for at once."""
+        ask = self.sampler.sample if self._patience is None else self._patience.begin()
+        return partial(self._sample, ask)
+
+    def _sample(self, ask: Callable[[], object]) -> Mapping[str, float | None]:
         try:
-            return self._checked(self._ask())
+            return self._checked(ask())
         except NoAnswerError as error:
             self._say("hangs", f"{error}; its signals are unknown until it answers")
         except Exception as error:

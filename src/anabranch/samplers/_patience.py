@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Generic, TypeVar
 
 from anabranch.errors import AnabranchError
@@ -53,26 +54,28 @@ class Patience(Generic[T]):
             NoAnswerError: it takes too long, or an earlier call still does.
             Exception: what the call raises.
         """
+        return self.begin()()
+
+    def begin(self) -> Callable[[], T]:
+        """Ask, and return what waits for the answer: several can be waited for at once."""
         with self._lock:
             if self._under_way is None or self._under_way.done():
+                self._began = self._clock()
                 self._under_way = self._start()
-            answer, left = self._under_way, self._began + self._limit - self._clock()
-        try:
-            return answer.result(timeout=max(0.0, left))
-        except TimeoutError:
-            if answer.done():  # it was the call's own
-                raise
-            seconds = self._clock() - self._began
-            raise NoAnswerError(f"no answer for {seconds:.1f} s") from None
+            return partial(self._wait, self._under_way, self._began)
+
+    def _wait(self, answer: Future[T], began: float) -> T:
+        wait([answer], timeout=max(0.0, began + self._limit - self._clock()))
+        if not answer.done():
+            raise NoAnswerError(f"no answer for {self._clock() - began:.1f} s")
+        return answer.result()
 
     def _start(self) -> Future[T]:
         answer: Future[T] = Future()
-        thread = threading.Thread(target=self._run, args=(answer,), daemon=True)
-        self._began = self._clock()
         try:
-            thread.start()
-        except RuntimeError as error:  # no thread can be had
-            raise NoAnswerError(f"cannot be asked: {error}") from error
+            threading.Thread(target=self._run, args=(answer,), daemon=True).start()
+        except (RuntimeError, MemoryError) as error:  # no thread can be had
+            answer.set_exception(NoAnswerError(f"cannot be asked: {error}"))
         return answer
 
     def _run(self, answer: Future[T]) -> None:

@@ -36,7 +36,8 @@ class Scarcest:
     Each is checked: one that raises, hangs or tells nonsense tells nothing, and that is said once.
 
     Args:
-        samplers: those, in any order. limit: seconds that each of a user's may take.
+        samplers: those, in any order. limit: seconds that a user's may take; all are asked at
+            once, so several that hang cost no more than one.
 
     Raises:
         ConfigurationError: something that is no sampler.
@@ -49,7 +50,8 @@ class Scarcest:
 
     def sample(self) -> Sample:
         """Return every signal by its name, None for what nobody knows."""
-        found = scarcest([each.sample() for each in self._samplers])
+        asked = [each.begin() for each in self._samplers]
+        found = scarcest([answer() for answer in asked])
         self._missing.look(found)
         return found
 
