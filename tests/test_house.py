@@ -79,6 +79,7 @@ OWN_CLOCK = {
     "_sampling.py": "tells whether the loop's time is the machine's",
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "observe/_journal.py": "says at what time of day a branch ended",
+    "manager/_progress.py": "tells a person how long it took, with a loop or without",
     "_breaker.py": "threads without a loop call it too; a clock may be given",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",

@@ -131,10 +131,10 @@ class Scheduler:
             self._nursery_block: Any = Alone(runtime)
         else:
             self._nursery_block = runtime.open_nursery()
-            ledger.make_grace = self._make_grace
+            ledger.make_grace, ledger.counted, ledger.alive = self._make_grace, True, set()
         self._nursery = await self._nursery_block.__aenter__()
         if self.adapts is not None:
-            ledger.on_arm, ledger.counted = partial(self.adapts, self), True
+            ledger.on_arm = partial(self.adapts, self)
         if self._timeout is not None or ledger.counted:
             ledger.unarmed, ledger.brief = True, host.brief
             ledger.scope = self._nursery.cancel_scope
@@ -267,6 +267,7 @@ class Scheduler:
         The calling task works as a hand itself, so a step of one branch needs no further task.
         """
         alone = len(branches) == 1 and branches[0].tries is None  # one that waits needs a nursery
+        alone = alone and self.adapts is None  # whoever regulates needs a nursery as well
         self._alone = alone and self._delivery is None and self._live is None
         async with self:
             ledger = self.ledger

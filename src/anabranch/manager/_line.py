@@ -38,14 +38,13 @@ class Line:
                 )
             event = self._runtime.Event()
             self._outside.append(event)
+            let_in = False
             try:
                 await event.wait()
-            except BaseException:
-                if event.is_set():
-                    self._wake()  # somebody else's turn
-                else:
-                    self._outside.remove(event)
-                raise
+                let_in = True
+            finally:
+                if not let_in:
+                    self._give_up(event)
         return Place(self).leave
 
     def left(self) -> None:
@@ -55,6 +54,12 @@ class Line:
         if self._outside:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.run_sync_soon(self._wake)
+
+    def _give_up(self, event: Any) -> None:
+        if event.is_set():
+            self._wake()  # somebody else's turn
+        else:
+            self._outside.remove(event)
 
     def _enter_nowait(self) -> bool:
         with self._lock:
