@@ -182,21 +182,23 @@ class Weir:
             reach = min(reach, now.limit)
         failures, back, cause = _weir_failures.recovered(state.failures, now, state.run_time)
         if back:
-            return attrs.evolve(state, failures=failures), Say(max(back, now.limit), cause)
+            back = min(2 * int(now.limit), max(back, int(now.limit)))
+            return attrs.evolve(state, failures=failures), Say(back, cause)
         seen_cpu = now.in_use <= now.limit and now.t - dt >= state.changed
         cpu, back_to, cause = _weir_cpu.relieve(state.cpu, now, seen_cpu, state.run_time)
         if back_to > now.limit:
             epochs = state.epochs
             if cpu.above == 0:  # whom it was for has left, or other work has come
                 epochs = _weir_epochs.Epochs(Window(int(now.limit)))
-            return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(back_to, cause)
+            return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(
+                min(back_to, 2 * now.limit), cause
+            )
         if state.light and now.t >= state.heavy_until and min(reach, room * 0.95) > 1.1 * now.limit:
             back_to = min(state.light, reach, room * 0.95)
             if back_to >= now.limit + 1:
                 light = state.light if back_to < state.light else 0
-                heavy_until = now.t + max(1.0, 1.2 * state.run_time)
-                state = attrs.evolve(state, light=light, heavy_until=heavy_until)
-                return state, Say(back_to, "there is room again")
+                state = attrs.evolve(state, light=light)
+                return state, Say(min(back_to, 2 * now.limit), "there is room again")
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
         if busy is not None and busy > _weir_epochs.EXCUSED:

@@ -102,7 +102,7 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     trend = weight.quick - weight.slow
     if trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
         # An average over a half-life of h is 1.44 h late.
-        ahead = min(4.0, max(2.0, run_time))
+        ahead = min(3.0, max(1.5, run_time / 2))
         others += trend / (1.44 * (SLOW - QUICK)) * ahead
     if weight.each > 0:
         most = (sight.share * sight.total - others) / (weight.each + weight.extra)
