@@ -142,6 +142,14 @@ def test_a_gpu_that_is_lost_is_missing(machine) -> None:
     assert "none visible; 1 hidden by CUDA_VISIBLE_DEVICES" in text
 
 
+def test_a_driver_that_fails_is_missing_and_none_at_all_is_not(machine, monkeypatch) -> None:
+    assert lacks(machine()) == []
+    monkeypatch.setattr(fake, "LIBRARY_NOT_FOUND", 9)  # the driver is there, and not loaded
+    found = machine()
+    assert lacks(found) == ["a GPU"]
+    assert "none visible (NVML: code 9)" in in_words(found)
+
+
 def test_few_descriptors_are_scarce(machine, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(_descriptors, "_soft_limit", lambda: 64)
     monkeypatch.setattr(psutil.Process, "num_fds", lambda process: 4)

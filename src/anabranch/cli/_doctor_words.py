@@ -212,8 +212,8 @@ def _of_gpus(found: Findings) -> Iterator[Missing]:
     for gpu in gpus.devices:
         if gpu.memory_total is None:
             yield Missing(f"memory of GPU {gpu.uuid}", gpu.why, "Nobody is held back for it.")
-    if gpus.why and gpus.devices:
-        yield Missing("a GPU", gpus.why, "It is left out.")
+    if gpus.why and not gpus.absent:
+        yield Missing("a GPU", gpus.why, "It is left out; nvidia-smi may say more.")
 
 
 def _of_the_process(found: Findings) -> Iterator[Missing]:

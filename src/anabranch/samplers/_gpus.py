@@ -6,6 +6,7 @@ back, a driver that is being exchanged, a device that is reset, is asked again a
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ class Nvml:
         self._patience = Patience(self._read, limit, clock)
         self._once = Once()
         self._ready: Any = None
-        self._again = float("-inf")
+        self._again = -math.inf
         self._last = Gpus()
 
     def read(self) -> Gpus:
@@ -72,7 +73,7 @@ class Nvml:
         try:
             nvml = self._ready or self._load()
         except (ImportError, OSError) as error:
-            return self._give_up(f"pynvml cannot be imported: {error}", float("inf"))
+            return self._give_up(f"pynvml cannot be imported: {error}", math.inf)
         try:
             if self._ready is None:
                 nvml.nvmlInit()
@@ -81,10 +82,10 @@ class Nvml:
         except nvml.NVMLError as error:
             self._end(nvml)
             never = error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND
-            return self._give_up(f"NVML: {error}", float("inf") if never else AGAIN_S)
+            return self._give_up(f"NVML: {error}", math.inf if never else AGAIN_S)
 
     def _give_up(self, why: str, seconds: float) -> Gpus:
-        self._last = Gpus(why=why)
+        self._last = Gpus(why=why, absent=seconds == math.inf)
         self._again = self._clock() + seconds
         return self._last
 
@@ -102,5 +103,5 @@ class Nvml:
         for gpu in gpus.devices:
             if gpu.memory_total is None:
                 self._once.say(gpu.uuid, f"GPU {gpu.uuid}: {gpu.why}; its memory is unknown")
-        if gpus.why and self._ready is not None:
+        if gpus.why and not gpus.absent:
             self._once.say(gpus.why, f"{gpus.why}; what is unknown is not counted")

@@ -43,11 +43,13 @@ class Gpus:
     Attributes:
         why: the reason why there is none, or why some could not be found.
         hidden: how many there are that ``CUDA_VISIBLE_DEVICES`` does not name.
+        absent: there is not even a driver to ask, so ``why`` is no news.
     """
 
     devices: tuple[Gpu, ...] = ()
     why: str = ""
     hidden: int = 0
+    absent: bool = False
 
 
 def load_pynvml() -> Any:
