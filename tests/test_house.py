@@ -76,6 +76,7 @@ LATE_IMPORTS = {
     "samplers/_nvml.py:pynvml": "20 ms, for those only who ask for GPUs",
 }
 OWN_CLOCK = {
+    "cli/_bench.py": "tells a person how long a run took",
     "_sampling.py": "tells whether the loop's time is the machine's",
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "observe/_journal.py": "says at what time of day a branch ended",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
+from anabranch.cli._bench import bench_command
 from anabranch.cli._doctor_run import print_findings
 from anabranch.cli._exec import EXAMPLES as EXEC_EXAMPLES
 from anabranch.cli._exec import exec_
@@ -115,6 +116,7 @@ app.command(exec_, name="exec", help_epilogue=EXEC_EXAMPLES)
 
 
 app.command(simulate_command, name="simulate")
+app.command(bench_command, name="bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -75,7 +75,7 @@ def run_file(target: str, options: Options) -> int:
 
 
 def _run(target: str, options: Options, signals: Signals, watch: Watch, out: TextIO) -> int:
-    data = _read(options.data)
+    data = read_data(options.data)
     say_warnings()
     pipeline = load(target)
     progress = None if options.json else progress_on_stderr()
@@ -148,7 +148,12 @@ async def _main(
     return result
 
 
-def _read(data: str | None) -> Any:
+def read_data(data: str | None) -> Any:
+    """Return what ``--data`` says; None for nothing.
+
+    Raises:
+        WrongUsageError: it is no JSON.
+    """
     if data is None:
         return None
     try:

@@ -24,6 +24,7 @@ from anabranch.pipeline._config import (
     BranchFailureStrategy,
     ConcurrencyConfig,
     adaptive_of,
+    default_limit,
     limit_of,
 )
 from anabranch.pipeline._nested import was_stopped_inside
@@ -31,6 +32,7 @@ from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Branches, Plan, title
 from anabranch.pipeline._resources import is_pressed
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
+from anabranch.pipeline._trial import Trial, tried
 
 UNBOUNDED_IS_FINE_TO = 64
 
@@ -149,6 +151,8 @@ def scheduler_of(
     terms: Terms, frame: Frame, name: str, count: float, rules: Rules | None = None, **more: Any
 ) -> Scheduler:
     """Make the scheduler of a step: its limit, and those of the pipelines around it."""
+    if (trial := tried.get()) is not None and not isinstance(terms.limit, Limiter):
+        terms = _on_trial(terms, trial)
     own = [] if terms.limit is None else [terms.limit]
     live, above = frame.run.live, frame.rules
     if isinstance(terms.limit, int) and count <= terms.limit and live is None:
@@ -185,6 +189,16 @@ def scheduler_of(
     if own and terms.adaptive is not None:
         scheduler.adapts = terms.adaptive.begin
     return scheduler
+
+
+def _on_trial(terms: Terms, trial: Trial) -> Terms:
+    """Return terms with the limit that is tried, whether the step has one of its own or not."""
+    if trial.limit is not None:
+        return attrs.evolve(terms, limit=trial.limit, adaptive=None)
+    free = ConcurrencyConfig().adaptive()
+    if terms.adaptive is not None and free is not None:  # its own law, and the usual bounds
+        free = attrs.evolve(terms.adaptive, bounds=free.bounds)
+    return attrs.evolve(terms, limit=default_limit(), adaptive=free)
 
 
 def wider_io_lane(
