@@ -9,7 +9,15 @@ from typing import Any
 import anyio
 import pytest
 
-from anabranch import BranchStubborn, ConfigurationError, Pipeline, Status, Step
+from anabranch import (
+    BranchStubborn,
+    ConfigurationError,
+    Job,
+    Pipeline,
+    Status,
+    Step,
+    open_scheduler,
+)
 from anabranch.testing import _clock
 
 
@@ -177,3 +185,57 @@ def test_a_grace_that_cannot_be_meant(grace: Any) -> None:
 
 def test_the_clock_of_the_tests_looks_into_branches_too() -> None:
     assert _clock.where(None) == "no frame"
+
+
+# Who does not hear of it ----------------------------------------------------------------------
+
+
+async def shielded(_: Any) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(20)  # the line where it sits
+
+
+async def waits_for_a_child(_: Any) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(shielded, None)
+
+
+@pytest.mark.parametrize("branch", [shielded, waits_for_a_child])
+@pytest.mark.parametrize("beside", [False, True])
+async def test_one_that_does_not_hear_of_the_deadline_is_named_too(
+    branch: Any, beside: bool
+) -> None:
+    others = {"other": pass_on} if beside else {}
+    step = Step.parallel("s", {"a": branch, **others}, timeout=2, cancel_grace=3)
+    result, named = await events_of(step)
+    assert [each.key for each in named] == ["a"]
+    assert named[0].where.endswith(f"in {branch.__name__}")
+    assert result.latency_s == pytest.approx(20)
+
+
+@pytest.mark.parametrize("branch", [shielded, waits_for_a_child])
+async def test_one_that_does_not_hear_of_its_own_cancellation_is_named_too(branch: Any) -> None:
+    heard: list[Any] = []
+    step = Step.parallel("s", {"a": branch, "b": shielded}, cancel_grace=3, timeout=None)
+    async with Pipeline([step]).open(1, observer=heard.append) as run:
+        await anyio.sleep(1)
+        assert run.cancel("a", reason="enough") == 1
+        await anyio.sleep(5)
+        assert list(run.snapshot().steps[0].stubborn) == ["a"]
+    time.sleep(0.05)  # the observer has a thread of its own
+    assert [each.key for each in heard if isinstance(each, BranchStubborn)] == ["a"]
+
+
+async def test_hands_that_come_and_go_leave_no_task_behind() -> None:
+    async with open_scheduler(2) as scheduler:
+        for number in range(20):
+            scheduler.submit(Job(f"j{number}", pass_soon))
+            await anyio.sleep(2)
+        with anyio.move_on_after(1):
+            async for outcome in scheduler.outcomes:
+                assert outcome.status is Status.SUCCEEDED
+    assert anyio.current_time() < 1000
+
+
+async def pass_soon() -> None:
+    await anyio.sleep(1)

@@ -32,7 +32,7 @@ def note_stop() -> None:
 
 
 class Owner(Protocol):
-    """Hear how a call goes on; ``slept`` is set once it has suspended.
+    """Hear how a call goes on; ``slept`` is the coroutine once it has suspended.
 
     ``suspended`` is called with what the call yields, while ``listens`` is true: to call it for
     each branch would cost more than all the rest. ``interrupted`` is called whenever the call is
@@ -40,7 +40,7 @@ class Owner(Protocol):
     """
 
     listens: bool
-    slept: bool
+    slept: Any
 
     def suspended(self, trap: Any) -> None: ...
     def interrupted(self) -> None: ...
@@ -59,7 +59,7 @@ def step_in(
         trap = run(send, None)
         if owner.listens:
             owner.suspended(trap)
-        owner.slept = True
+        owner.slept = coroutine
         while True:
             try:
                 sent = yield trap

@@ -36,7 +36,7 @@ from anabranch.lanes._thread import io_lane
 class Hand(Lease):
     """Hold tokens, and run branches until the queue is empty or somebody else comes first."""
 
-    __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_succeed", "slept")
+    __slots__ = ("_fresh", "_leases", "_origin", "_proven", "_succeed")
 
     def __init__(self, ledger: Ledger, held: Held, *, guest: bool = False) -> None:
         self.ledger = ledger
@@ -48,14 +48,14 @@ class Hand(Lease):
         self._used_up = False
         self._cancels = ledger.host.native_cancels() if guest else 0
         self._leases = ledger.leases
-        self.slept = False  # the branch has suspended, so the loop went round
+        self.slept: Any = None  # the coroutine, once it has suspended: so the loop went round
         self.listens = True  # it is to hear when its branch suspends
         self._succeed = False  # work is left: another hand should follow this one
         self._fresh = True
         self._proven = False  # it has run a branch
         ledger.fresh += 1
         if ledger.counted:
-            ledger.alive += 1
+            ledger.alive.add(self)
         if self._leases:
             ledger.hands.add(self)
         self._origin: Context = ledger.context  # what each branch's own context is a copy of
@@ -116,7 +116,7 @@ class Hand(Lease):
             if self._succeed:
                 ledger.grow(1)
             if ledger.counted:
-                ledger.hand_ended()
+                ledger.hand_ended(self)
 
     def suspended(self, trap: Any) -> None:
         """Hear that the branch has suspended: the moment to start further hands.
@@ -191,7 +191,7 @@ class Hand(Lease):
                 self._leases = True
                 return True
             self.branch = branch
-            self.slept = False
+            self.slept = None
             self._proven = True
             nameplate.name = branch.key
             started = now
@@ -260,7 +260,7 @@ class Hand(Lease):
         lane = io_lane(ledger.host)
         ledger.begin_threads()
         self.suspended(branch)  # it will: others may start
-        self.slept = True
+        self.slept = branch
         place = Held((lane.limiter,), parent=self.held, inside=True)
         if branch.tries is not None:
             self._take_up(branch)
@@ -268,9 +268,6 @@ class Hand(Lease):
             await take(place.limiters, runtime, place)
         self._begin(branch, ledger.clock())
         thread = self._thread = ThreadHand(ledger, branch, [self.held, place], self._origin, lane)
-        grace = ledger.watch() if branch.on_cancel == "wait" else None
-        if grace is not None:
-            grace.guard(self)
         try:
             await runtime.to_thread.run_sync(
                 for_thread(thread.run),
@@ -281,8 +278,6 @@ class Hand(Lease):
             thread.abandon()
             raise
         finally:
-            if grace is not None:
-                grace.forget(self)
             self.branch = thread.branch
             if not thread.abandoned:
                 self._thread = None

@@ -31,12 +31,14 @@ class Lease:
         "held",
         "ledger",
         "listens",
+        "slept",
     )
 
     # A hand sets them all: to call up here for it costs half a microsecond a hand.
     ledger: Ledger
     held: Held
     listens: bool  # it is to hear when its branch suspends
+    slept: Any  # what the branch is, once it has suspended: mostly a coroutine
     branch: Branch | None  # begun, and not recorded
     _guest: bool  # it works in the task that opened the scheduler
     _thread: ThreadHand | None  # the one at work, or the one that was abandoned
@@ -76,6 +78,9 @@ class Lease:
         self._used_up = self.listens = True
         note_stop()
         self._scope.cancel(reason=reason)
+        grace = self.ledger.watch()
+        if grace is not None:
+            grace.cancelled(self)
         return True
 
     def why_cancelled(self) -> str:

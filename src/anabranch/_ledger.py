@@ -74,7 +74,8 @@ class Ledger:
     unarmed = False  # the loop has not been told of the deadline yet
     scope: Any = None  # what the deadline strikes
     counted = False  # whether hands are counted
-    alive = 0  # hands that have not ended
+    alive: set[Any] = _NO_HANDS  # hands that have not ended
+    sentry: Any = None  # the scope of who sees that everything is being cancelled
     on_arm: Callable[[], None] | None = None  # begins what only a long step needs
     regulation: Any = None  # what moves the step's own limit, once it does
     rest: Callable[[], object] = bool  # ends it when nothing is left that could run
@@ -144,7 +145,8 @@ class Ledger:
         A ring for each step would keep the garbage collector busy.
         """
         self.grow, self.make_grace = _grow_no_more, None
-        self.on_arm, self.rest = None, bool
+        self.on_arm = self.regulation = None
+        self.rest = bool
 
     def arm(self) -> None:
         """Tell the loop of the deadline: something waits for longer than a checkpoint."""
@@ -152,11 +154,17 @@ class Ledger:
             self.unarmed = False
             self.scope.deadline = self.deadline
             if self.on_arm is not None:
-                self.on_arm()
+                begin, self.on_arm = self.on_arm, None
+                begin()
+            if self.alive and self.watch() is not None:
+                self.grace.stand()
 
-    def hand_ended(self) -> None:
-        """Count a hand less, where they are counted."""
-        self.alive -= 1
+    def hand_ended(self, hand: Any) -> None:
+        """Count a hand less, where they are counted; with the last one nobody can be stubborn."""
+        self.alive.discard(hand)
+        if not self.alive and self.sentry is not None:
+            self.sentry.cancel(reason="no branch runs")
+            self.sentry, self.unarmed = None, True
         self.rest()
 
     def is_idle(self) -> bool:

@@ -1,13 +1,13 @@
 """Say which branch works on although it was cancelled, and at which line it sits.
 
-Such a branch keeps its step open: nothing is ever detached. Nobody looks before a branch has been
-interrupted; then a task waits, shielded, for the grace that it is given, and ends with the hands.
+Such a branch keeps its step open: nothing is ever detached. One task of a step that takes its time
+sees whether everything is being cancelled, and then waits, shielded, for the grace; another one
+is there only while single branches have been cancelled and have not ended.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Callable, Collection
 from types import CodeType, FrameType
@@ -30,16 +30,14 @@ SHOWN = 20  # frames of a stack
 
 @attrs.frozen
 class _Asked:
-    """Keep when a branch was interrupted; ``sure`` if it is known that it was cancelled."""
+    """Keep until when a branch that was cancelled, or interrupted by something, may work on."""
 
     branch: Branch
     due: float
-    coroutine: Any
-    sure: bool
 
 
 class Grace:
-    """Watch the branches of one scheduler that were interrupted, for ``seconds`` each."""
+    """Watch the branches of one scheduler that were cancelled, for ``seconds`` each."""
 
     def __init__(self, ledger: Ledger, start_soon: Callable[..., None], seconds: float) -> None:
         self._ledger = ledger
@@ -47,33 +45,28 @@ class Grace:
         self._seconds = seconds
         self._asked: dict[Lease, _Asked] = {}
         self._found: dict[Lease, tuple[Branch, str]] = {}
-        self._guarded: set[Lease] = set()  # they wait for a thread, and hear of no cancellation
         self._watch_scope: Any = None
-        self._guard_scope: Any = None
+
+    def stand(self) -> None:
+        """See from now on whether everything is being cancelled; ends with the last hand."""
+        self._ledger.sentry = scope = self._ledger.runtime.CancelScope()
+        self._start_soon(self._stand, scope)
+
+    def cancelled(self, hand: Lease) -> None:
+        """Hear that the branch of ``hand`` has been cancelled, and not others."""
+        branch = hand.running()
+        if branch is not None:
+            self._ask(hand, branch)
 
     def interrupted(self, hand: Lease) -> None:
-        """Hear that something was thrown into the branch of ``hand``, in whose task this is."""
+        """Hear that something was thrown into the branch of ``hand``, and that it goes on."""
         branch = hand.running()
-        if branch is None:
-            return
         known = self._asked.get(hand)
-        sure = self._ledger.ends_early() or bool(hand.why_cancelled())
-        if known is None or known.branch is not branch or (sure and not known.sure):
-            coroutine = self._ledger.runtime.lowlevel.current_task().coro
-            self._ask(hand, branch, coroutine, sure=sure)
-
-    def guard(self, hand: Lease) -> None:
-        """Hear that ``hand`` is about to wait for a thread that is not to be abandoned."""
-        self._guarded.add(hand)
-        if self._guard_scope is None:
-            self._guard_scope = self._ledger.runtime.CancelScope()
-            self._start_soon(self._stand_guard)
+        if branch is not None and (known is None or known.branch is not branch):
+            self._ask(hand, branch)
 
     def forget(self, hand: Lease) -> None:
-        """Hear that ``hand`` has ended, or that its thread has."""
-        self._guarded.discard(hand)
-        if not self._guarded and self._guard_scope is not None:
-            self._guard_scope.cancel(reason="no thread is waited for")
+        """Hear that ``hand`` has ended."""
         if self._asked.pop(hand, None) is not None and not self._asked:
             self._watch_scope.cancel(reason="nobody is left to be watched")
         self._found.pop(hand, None)
@@ -85,9 +78,8 @@ class Grace:
             if hand.running() is branch
         }  # fmt: skip
 
-    def _ask(self, hand: Lease, branch: Branch, coroutine: Any, *, sure: bool) -> None:
-        due = self._ledger.clock() + self._seconds
-        self._asked[hand] = _Asked(branch, due, coroutine, sure)
+    def _ask(self, hand: Lease, branch: Branch) -> None:
+        self._asked[hand] = _Asked(branch, self._ledger.clock() + self._seconds)
         if self._watch_scope is None:
             self._watch_scope = self._ledger.runtime.CancelScope(shield=True)
             self._start_soon(self._watch)
@@ -99,32 +91,38 @@ class Grace:
             with self._watch_scope:
                 await runtime.sleep(max(0.0, due - clock()))
             self._watch_scope = runtime.CancelScope(shield=True)
-            # Seen out of the shield: whether everything here is being cancelled.
-            everything = runtime.current_effective_deadline() == -math.inf
             for hand, asked in list(self._asked.items()):
                 if asked.due <= clock():
                     del self._asked[hand]
-                    if hand.running() is asked.branch and (everything or hand.why_cancelled()):
-                        self._report(hand, asked)
+                    if hand.running() is asked.branch and hand.why_cancelled():
+                        self._report(hand, asked.branch)
         self._watch_scope = None
 
-    async def _stand_guard(self) -> None:
-        try:
-            with self._guard_scope:
-                await self._ledger.runtime.sleep_forever()
-        except self._ledger.runtime.Cancelled:
-            for hand in self._guarded:
-                branch = hand.running()
-                if branch is not None:
-                    self._ask(hand, branch, None, sure=True)
-            raise
-        finally:
-            self._guard_scope = None
+    async def _stand(self, scope: Any) -> None:
+        """Wait until everything is cancelled, then for the grace, and name who is left.
 
-    def _report(self, hand: Lease, asked: _Asked) -> None:
-        ledger, branch = self._ledger, asked.branch
-        thread = hand.thread_ident()
-        stack = stack_of_thread(thread) if thread is not None else stack_of(asked.coroutine, hand)
+        Not by what branches hear of it: one that is shielded hears nothing, and neither does
+        one on trio that waits for its child tasks.
+        """
+        ledger = self._ledger
+        try:
+            with scope:
+                await ledger.runtime.sleep_forever()
+        except ledger.runtime.Cancelled:
+            with ledger.runtime.CancelScope(shield=True) as ledger.sentry:
+                if ledger.alive:
+                    await ledger.runtime.sleep(self._seconds)
+                for hand in list(ledger.alive):
+                    branch = hand.running()
+                    if branch is not None:
+                        self._report(hand, branch)
+            raise
+
+    def _report(self, hand: Lease, branch: Branch) -> None:
+        if self._found.get(hand, (None, ""))[0] is branch:
+            return
+        ledger, thread = self._ledger, hand.thread_ident()
+        stack = stack_of_thread(thread) if thread is not None else stack_of(hand.slept)
         line = stack[-1] if stack else "nowhere"
         self._found[hand] = branch, line
         log.warning(
@@ -136,9 +134,9 @@ class Grace:
         )
 
 
-def stack_of(coroutine: Any, hand: object) -> tuple[str, ...]:
-    """List the lines at which the branch that ``hand`` steps waits, outermost first."""
-    return lines_of(frames_of(coroutine, hand), but=_NOT_THEIRS)[-SHOWN:]
+def stack_of(coroutine: Any) -> tuple[str, ...]:
+    """List the lines at which a suspended branch waits, outermost first."""
+    return lines_of(frames_of(coroutine), but=_NOT_THEIRS)[-SHOWN:]
 
 
 def stack_of_thread(ident: int) -> tuple[str, ...]:
@@ -151,11 +149,8 @@ def stack_of_thread(ident: int) -> tuple[str, ...]:
     return lines_of(frames[::-1], but=_NOT_THEIRS)[-SHOWN:]
 
 
-def frames_of(coroutine: Any, hand: object = None) -> list[FrameType]:
-    """List the frames of a suspended coroutine, outermost first; a branch's are its hand's too.
-
-    With ``hand``, only those of the branch that it steps.
-    """
+def frames_of(coroutine: Any) -> list[FrameType]:
+    """List the frames of a suspended coroutine, outermost first; a branch's are its hand's too."""
     frames: list[FrameType] = []
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
@@ -168,8 +163,6 @@ def frames_of(coroutine: Any, hand: object = None) -> list[FrameType]:
             inner = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
         if frame is not None:
             if frame.f_code is _STEP_IN:
-                if frame.f_locals["owner"] is hand:
-                    frames.clear()
                 inner = frame.f_locals["coroutine"] if waits else None
             frames.append(frame)
         coroutine = inner
