@@ -100,15 +100,13 @@ class Engine:
         Raises:
             RuntimeError: the system gives no thread, or the interpreter ends.
         """
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self.thread = thread
-        thread.start()
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def not_started(self, error: RuntimeError) -> None:
         """End what only the loop could have called; without the lock."""
         board = self._board
         with board.lock:
-            self.thread, self._wanted = None, False
+            self._wanted = False
             tasks, self._spawned = self._spawned, []
             for task in tasks:
                 board.end(task, FAILED, error=error)
@@ -116,7 +114,7 @@ class Engine:
         settle(board, tasks)
 
     def _run(self) -> None:
-        self.ident = threading.get_ident()
+        self.ident, self.thread = threading.get_ident(), threading.current_thread()
         anyio.run(self._serve, backend=self._loop)
 
     def _look(self) -> None:

@@ -32,6 +32,7 @@ def end_at_exit(board: Board) -> None:
 
 def _end_now(board: Board) -> None:
     """Wait for what runs and what waits; Ctrl-C cancels what waits."""
+    _boards.discard(board)
     try:
         end(board)
     except KeyboardInterrupt:
@@ -48,11 +49,18 @@ def end(board: Board) -> None:
     wait(board, tasks, None)
     if here.hand is not None and here.hand.board is board:
         return
-    with board.lock:
-        threads = [hand.thread for hand in board.hands if not hand.stuck]
-    for thread in [board.engine.thread, *threads]:
-        if thread is not None and thread is not threading.current_thread():
+    joined = {threading.current_thread()}
+    while threads := _threads(board) - joined:  # one may have started another meanwhile
+        for thread in threads:
             thread.join()
+        joined |= threads
+
+
+def _threads(board: Board) -> set[threading.Thread]:
+    with board.lock:
+        threads = {hand.thread for hand in board.hands if not hand.stuck}
+        threads.add(board.engine.thread)
+    return {thread for thread in threads if thread is not None}
 
 
 def _end_all() -> None:

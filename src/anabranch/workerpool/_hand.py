@@ -50,9 +50,7 @@ class Hand:
         Raises:
             RuntimeError: the system gives no thread, or the interpreter ends.
         """
-        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self.thread = thread
-        thread.start()
+        threading.Thread(target=self._run, name=self.name, daemon=True).start()
 
     def wake(self) -> None:
         """Open the gate, once: the hand has been given a token, or is to leave."""
@@ -70,6 +68,7 @@ class Hand:
             here.hand = before
 
     def _run(self) -> None:
+        self.thread = threading.current_thread()
         while not self.over:
             self.work()
             if not self.over and not self._gate.acquire(timeout=IDLE_S):
