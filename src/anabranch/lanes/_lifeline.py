@@ -94,6 +94,7 @@ class Lifeline:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd="/",
+                    start_new_session=True,  # a Ctrl-C is not meant for it
                 )
         except OSError as error:
             if is_scarce(error):  # later there may be room

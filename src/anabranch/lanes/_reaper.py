@@ -24,17 +24,27 @@ Process = tuple[int, int, int, float]  # parent, group, session, and when it beg
 
 def main(parent: int, table: int) -> None:
     """Wait for the end of ``parent``, then end what the table on descriptor ``table`` names."""
-    watch = os.pidfd_open(parent) if hasattr(os, "pidfd_open") else None
-    if os.fork():  # nosec: a program of one thread
+    watch = descriptor_of(parent)
+    is_alive = os.getppid() == parent  # asked after that: it is then the parent's, and no other's
+    if os.fork():
         os._exit(0)
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    started = processes().get(parent, (0, 0, 0, 0.0))[3]
-    wait_for(parent, watch)
+    started = processes().get(parent, (0, 0, 0, 0.0))[3] if is_alive else 0.0
+    if is_alive:
+        wait_for(parent, watch)
     slots = SLOT.iter_unpack(os.pread(table, os.fstat(table).st_size, 0))
     named = [slot for slot in slots if slot != (0, 0)]
     end({pid for pid, _ in named if pid}, {inode for _, inode in named if inode}, started)
+
+
+def descriptor_of(parent: int) -> "int | None":
+    """Return what can be waited for instead of a process, where the system has it."""
+    try:
+        return os.pidfd_open(parent) if hasattr(os, "pidfd_open") else None
+    except OSError:  # it has ended already
+        return None
 
 
 def wait_for(parent: int, watch: "int | None") -> None:
