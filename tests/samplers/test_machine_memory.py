@@ -23,11 +23,12 @@ def v2(folder, used, limit="max", *, cache=0, high="max"):
     }
 
 
-def v1(folder, used, limit, cache):
+def v1(folder, used, limit, cache, above=2**63 - 4096):
     return {
         f"memory/{folder}memory.usage_in_bytes": f"{used}\n",
         f"memory/{folder}memory.limit_in_bytes": f"{limit}\n",
-        f"memory/{folder}memory.stat": f"cache 9\ninactive_file 1\ntotal_inactive_file {cache}\n",
+        f"memory/{folder}memory.stat": f"cache 9\ninactive_file 1\ntotal_inactive_file {cache}\n"
+        f"hierarchical_memory_limit {above}\n",
     }
 
 
@@ -40,7 +41,11 @@ TABLE = {
         "0::/a/b\n",
         (GIB / 2, 2 * GIB),
     ),
-    "v2, a cache larger than what is used": (v2("a/b", 5, 2 * GIB, cache=9), None, HOST),
+    "v2, a cache larger than what is used": (
+        v2("a/b", 5, GIB, cache=9),
+        "0::/a/b\n",
+        (0, GIB),
+    ),
     "v2, in a namespace": (v2("", GIB, 2 * GIB), "0::/\n", (GIB, 2 * GIB)),
     "v2, what slows down counts as what kills": (
         v2("a/b", GIB, 4 * GIB, high=2 * GIB),
@@ -53,9 +58,9 @@ TABLE = {
         (GIB, 2 * GIB),
     ),
     "v2, a larger limit above that siblings have used up": (
-        {**v2("a/b", GIB, 2 * GIB), **v2("a", 7.5 * GIB // 1, 8 * GIB)},
+        {**v2("a/b", GIB, 2 * GIB), **v2("a", 15 * GIB // 2, 8 * GIB)},
         "0::/a/b\n",
-        (GIB, 2 * GIB),
+        (7.5 * GIB, 8 * GIB),
     ),
     "v2, more than the host has left": (v2("a/b", GIB, 64 * GIB), "0::/a/b\n", HOST),
     "v2, a limit of nothing": (v2("a/b", 0, 0), "0::/a/b\n", HOST),
@@ -68,18 +73,13 @@ TABLE = {
     ),
     "v1, none is near 2^63": (v1("docker/x/", GIB, NONE_V1, 0), V1, HOST),
     "v1": (v1("docker/x/", GIB, 2 * GIB, GIB // 4), V1, (0.75 * GIB, 2 * GIB)),
+    "v1, a smaller limit above that is not mounted": (
+        v1("", GIB, 4 * GIB, 0, above=2 * GIB),
+        V1,
+        (GIB, 2 * GIB),
+    ),
     "v1, the mount is the own group": (v1("", GIB, 2 * GIB, 0), V1, (GIB, 2 * GIB)),
 }
-TABLE["v2, a larger limit above that siblings have used up"] = (
-    {**v2("a/b", GIB, 2 * GIB), **v2("a", 15 * GIB // 2, 8 * GIB)},
-    "0::/a/b\n",
-    (7.5 * GIB, 8 * GIB),
-)
-TABLE["v2, a cache larger than what is used"] = (
-    v2("a/b", 5, GIB, cache=9),
-    "0::/a/b\n",
-    (0, GIB),
-)
 
 
 @pytest.mark.parametrize("name", TABLE)

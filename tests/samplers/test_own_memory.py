@@ -69,6 +69,20 @@ def test_a_table_that_cannot_be_read_is_unknown(error):
     assert OwnMemory(fails).sample() == {"own_memory": None}
 
 
+@each_error
+@pytest.mark.parametrize("call", ["__init__", "children", "memory_info", "create_time", "ppid"])
+def test_whatever_psutil_raises_at_whichever_call_costs_the_signal_at_most(
+    monkeypatch, call, error
+):
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr(psutil.Process, call, fails)
+    for _ in range(2):
+        found = OwnMemory().sample()["own_memory"]
+        assert found is None or found >= 0
+
+
 def test_unknown_at_first_counts_from_when_it_is_known():
     processes = [Process(500, ERRORS[0])]
     sampler = OwnMemory(lambda: processes)

@@ -82,8 +82,11 @@ def _room_v2(folder: Path) -> Room | None:
 def _room_v1(folder: Path) -> Room | None:
     figures = table(folder / "memory.stat")
     cache = figures.get("total_inactive_file", figures.get("inactive_file", 0))
-    name = "memory.limit_in_bytes"
-    limits = [(number(folder / name), name)]
+    limits = [
+        (number(folder / "memory.limit_in_bytes"), "memory.limit_in_bytes"),
+        # of the groups above, which cannot be seen where the mount begins with the own one
+        (figures.get("hierarchical_memory_limit"), "memory.stat"),
+    ]
     return _room(folder, limits, number(folder / "memory.usage_in_bytes"), cache)
 
 
