@@ -112,7 +112,7 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
         return _grow(_with_proof(state), now, reach, yields(window))
     bought, error = gain(low, window)
     over = window.span >= min(LONGEST_LOOK, max(3.0, 3 * run_time))
-    if low.n < 12:  # too few to convict anybody
+    if low.n < 12 and bought + 2 * error > ENOUGH:  # too few to convict anybody
         return _grow(_with_proof(state), now, reach, yields(window))
     narrow = math.log(window.limit / low.limit) < NARROW
     long = window.span >= LONGEST_LOOK

@@ -63,9 +63,18 @@ class Sight:
 
 
 def weigh(
-    weight: Weight, sight: Sight, now: Load, dt: float, run_time: float, settled: bool
+    weight: Weight,
+    sight: Sight,
+    now: Load,
+    dt: float,
+    run_time: float,
+    settled: bool,
+    draining: bool,
 ) -> Weight:
-    """Return what is known after one more sample; ``settled`` if no raise is still to be seen."""
+    """Return what is known after one more sample.
+
+    ``settled`` if no raise is still to be seen, ``draining`` if a cut is.
+    """
     if sight.own is None and weight.told:
         return weight  # a gap: what was known holds
     if now.in_use == 0 and sight.own is None:
@@ -88,10 +97,15 @@ def weigh(
     share = own / weight.branches
     present = share + ((weight.now or 0.0) - share) * 0.5 ** (dt / SMOOTH)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 6 * run_time))
+    if draining:  # who is left is older, and heavier than they are on average
+        return attrs.evolve(weight, now=present, each=kept)
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
     if settled and present > HEAVIER * kept > 0:
         # They are heavier than before; those who have just begun have not shown it yet.
         extra = max(extra, 2 * (present - kept))
+    if _is_full(sight) and settled:  # so many were too many
+        room = sight.share * sight.total - max(weight.quick, weight.slow)
+        kept = max(kept, min(room / (0.95 * weight.branches), 1.3 * kept))
     return attrs.evolve(weight, now=present, each=max(kept, present), extra=extra)
 
 
@@ -105,7 +119,13 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
         ahead = min(3.0, max(1.5, run_time / 2))
         others += trend / (1.44 * (SLOW - QUICK)) * ahead
     if weight.each > 0:
-        most = (sight.share * sight.total - others) / (weight.each + weight.extra)
-    if sight.full > max(FULL, sight.share + 0.03) and now.in_use <= now.limit:
+        most = min(most, (sight.share * sight.total - others) / (weight.each + weight.extra))
+        if sight.used + others - weight.quick > FULL * sight.total:
+            most = now.in_use * 0.5
+    if _is_full(sight) and now.in_use <= now.limit:
         most = min(most, now.in_use * 0.8)
     return max(most, 0.0)
+
+
+def _is_full(sight: Sight) -> bool:
+    return sight.full > max(FULL, sight.share + 0.03)
