@@ -42,7 +42,8 @@ FORGETFUL = {
     "pool.submit_task('t', fails)",
     "idle": "pool = WorkerPool(2)\npool.submit(task).result()",
     "no task": "pool = WorkerPool(2)\ntask()",
-    "shut down without waiting": "pool = WorkerPool(2)\npool.submit(task)\npool.shutdown(wait=False)",
+    "shut down without waiting": "pool = WorkerPool(2)\npool.submit(task)\n"
+    "pool.shutdown(wait=False)",
     "in a thread": "threading.Thread(target=lambda: WorkerPool(2).submit(task)).start()",
     "abandoned": "pool = WorkerPool(WorkerPoolConfig(task_timeout_seconds=0.1))\n"
     "pool.submit_task('stuck', time.sleep, (60,))\npool.wait_for_all()\ntask()",

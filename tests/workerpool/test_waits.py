@@ -34,7 +34,9 @@ def test_tasks_that_submit_and_wait_end_on_any_number_of_workers(workers: int) -
             if not left:
                 return 0
             if left % 3 == 0:
-                return 1 + pool.get_task_result(pool.submit_task("deeper", depth, (left - 1,))).result
+                return (
+                    1 + pool.get_task_result(pool.submit_task("deeper", depth, (left - 1,))).result
+                )
             if left % 3 == 1:
                 return 1 + pool.submit(depth, left - 1).result()
             return 1 + next(iter(pool.map(depth, [left - 1])))
