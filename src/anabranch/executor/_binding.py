@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
+
+import sniffio
 
 from anabranch._host import Host, current_host
 from anabranch._runtime import loop_runs_here
@@ -51,6 +54,7 @@ class Binding:
         self._name = name
         self._host: Host | None = None
         self._loop: Any = None
+        self._library = ""
         self._calls: set[Call] = set()
         self._limiter: Limiter | None = None
         self._idle: Any = None  # an Event while somebody waits for the last call's end
@@ -70,6 +74,7 @@ class Binding:
                 )
             self._host = host
             self._loop = host.runtime.lowlevel.current_trio_token()
+            self._library = sniffio.current_async_library()
             self._calls = set()
             self._limiter = None
         return host
@@ -95,7 +100,7 @@ class Binding:
             self._cancel_here(reason)
             return
         try:
-            self._loop.run_sync_soon(self._cancel_here, reason)
+            self._loop.run_sync_soon(self._cancel_soon, reason)
         except RuntimeError:  # that loop has ended, and with it its calls
             pass
 
@@ -115,6 +120,12 @@ class Binding:
     def _cancel_here(self, reason: str) -> None:
         for call in list(self._calls):
             call.cancel(reason)
+
+    def _cancel_soon(self, reason: str) -> None:
+        """Cancel in a callback, which has no task by which anyio could tell the loop."""
+        context = copy_context()
+        context.run(sniffio.current_async_library_cvar.set, self._library)
+        context.run(self._cancel_here, reason)
 
     def _runs_here(self) -> bool:
         try:
