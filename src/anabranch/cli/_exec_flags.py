@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from anabranch.cli._exec_refused import REFUSED
 from anabranch.cli._load import WrongUsageError
 
 VALUES: Final = {  # flags with a value, with their short forms
@@ -47,9 +48,11 @@ SWITCHES: Final = {
 OTHER_NAMES: Final = {
     "dryrun": "dry-run",
     "halt-on-error": "halt",
+    "jl": "joblog",
     "keeporder": "keep-order",
     "max-procs": "jobs",
     "max-replace-args": "max-args",
+    "res": "results",
 }
 REPEATED: Final = ("arg-file",)
 SHORT: Final = {
@@ -92,6 +95,8 @@ def _long(word: str) -> Iterator[tuple[str, str | None, bool]]:
         yield name, None, False
     elif name in VALUES:
         yield name, value if equals else None, True
+    elif name in REFUSED:
+        raise WrongUsageError(f"exec: --{name} is not offered: {REFUSED[name]}")
     else:
         near = difflib.get_close_matches(name, [*VALUES, *SWITCHES], n=1)
         hint = f"; did you mean --{near[0]}?" if near else "; see anabranch exec --help"
@@ -101,6 +106,8 @@ def _long(word: str) -> Iterator[tuple[str, str | None, bool]]:
 def _bundle(word: str) -> Iterator[tuple[str, str | None, bool]]:
     for place, letter in enumerate(word[1:], 1):
         name = SHORT.get(letter)
+        if name is None and letter in REFUSED:
+            raise WrongUsageError(f"exec: -{letter} is not offered: {REFUSED[letter]}")
         if name is None:
             raise WrongUsageError(
                 f"exec: there is no flag -{letter} (in {word:.80}); a command that begins with a "

@@ -60,10 +60,15 @@ class Gate:
             if load > self._load:
                 return f"load {load:g} of {self._load:g}"
         if self._memfree is not None:
-            free = psutil.virtual_memory().available
+            free = free_memory()
             if free < self._memfree:
                 return f"{free / 1024**2:,.0f} of {self._memfree / 1024**2:,.0f} MB free"
         return ""
+
+
+def free_memory() -> float:
+    """Return how many bytes the system could give."""
+    return float(psutil.virtual_memory().available)
 
 
 def wanting(file: Path = Path("/proc/loadavg")) -> float:

@@ -162,7 +162,8 @@ class Rows:
 
     def read_all(self) -> None:
         """Read everything there is, so that ``total`` is known."""
-        self._put_back.extend(row for rows in iter(self.batch, []) for row in rows)
+        rows = [row for rows in iter(self.batch, []) for row in rows]
+        self._put_back.extend(rows)  # only now: `batch` empties it
 
     _held: tuple[Row, ...] = ()  # of a job that is not full yet
 
@@ -198,7 +199,7 @@ def sources_in(words: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         raise WrongUsageError(f"exec: {linked} is not offered; use --colsep for linked columns")
     command = list(words[: begins[0]]) if begins else list(words)
     sources: list[list[str]] = []
-    for begin, end in zip(begins, [*begins[1:], len(words)], strict=True):
+    for begin, end in zip(begins, [*begins[1:], len(words)], strict=False):
         mark, args = words[begin], list(words[begin + 1 : end])
         if mark == MARKS[0]:
             sources.append([mark, *args])
