@@ -150,12 +150,11 @@ class Weir:
         """Weigh the branches once more, and say how many fit."""
         room, dt = Say(math.inf, ""), min(dt, GAP)
         settled = now.t >= state.raised + 2 * state.run_time
-        draining = state.changed > state.raised and now.t < state.changed + state.run_time
         for name, share in (("memory", self.memory), ("gpu", self.gpu_memory)):
             if (sight := _sight(now, name, share)) is None:
                 continue
             weight = state.memory if name == "memory" else state.gpu
-            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled, draining)
+            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled)
             most = _weir_memory.cap(weight, sight, now, state.run_time)
             room = min(room, Say(most, _full(name, sight, weight)), key=_limit)
             if name == "memory":

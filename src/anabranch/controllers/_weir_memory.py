@@ -69,12 +69,8 @@ def weigh(
     dt: float,
     run_time: float,
     settled: bool,
-    draining: bool,
 ) -> Weight:
-    """Return what is known after one more sample.
-
-    ``settled`` if no raise is still to be seen, ``draining`` if a cut is.
-    """
+    """Return what is known after one more sample; ``settled`` if no raise is still to be seen."""
     if sight.own is None and weight.told:
         return weight  # a gap: what was known holds
     if now.in_use == 0 and sight.own is None:
@@ -97,8 +93,6 @@ def weigh(
     share = own / weight.branches
     present = share + ((weight.now or 0.0) - share) * 0.5 ** (dt / SMOOTH)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 6 * run_time))
-    if draining:  # who is left is older, and heavier than they are on average
-        return attrs.evolve(weight, now=present, each=kept)
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
     if settled and present > HEAVIER * kept > 0:
         # They are heavier than before; those who have just begun have not shown it yet.
@@ -111,17 +105,16 @@ def weigh(
 
 def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     """Return how many branches fit; infinite while nothing is known."""
-    most = math.inf
-    others = max(weight.quick, weight.slow)
+    others, soon = max(weight.quick, weight.slow), 0.0
     trend = weight.quick - weight.slow
     if trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
         # An average over a half-life of h is 1.44 h late.
-        ahead = min(3.0, max(1.5, run_time / 2))
-        others += trend / (1.44 * (SLOW - QUICK)) * ahead
+        soon = trend / (1.44 * (SLOW - QUICK)) * min(3.0, max(1.5, run_time / 2))
+    most = math.inf
     if weight.each > 0:
-        most = min(most, (sight.share * sight.total - others) / (weight.each + weight.extra))
-        if sight.used + others - weight.quick > FULL * sight.total:
-            most = now.in_use * 0.5
+        most = (sight.share * sight.total - others - soon) / (weight.each + weight.extra)
+    if soon and sight.used + soon > FULL * sight.total:
+        most = min(most, now.in_use * 0.5)
     if _is_full(sight) and now.in_use <= now.limit:
         most = min(most, now.in_use * 0.8)
     return max(most, 0.0)
