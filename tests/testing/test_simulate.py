@@ -83,6 +83,7 @@ def test_the_time_until_it_is_near_the_oracle_is_that_of_five_seconds_together()
     assert seconds_until([10.0] * 20, best) == 1
     assert seconds_until([0.0] * 10 + [10.0] * 10, best) == 15
     assert seconds_until([8.0] * 20, best) is None
+    assert seconds_until([0.0] * 20, (0.0,) * 20) is None  # there was nothing to come near to
 
 
 @pytest.mark.slow

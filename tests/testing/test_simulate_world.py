@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import attrs
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.testing import Downstream, Machine, Neighbour, Scenario, Times, Work, drawn
-from anabranch.testing._simulator._branches import Branch
+from anabranch.testing._simulator._branches import CALL, CPU, WAIT, Branch, drawn_time
+from anabranch.testing._simulator._courses import at, memory_of, threads_of
 from anabranch.testing._simulator._pool import Pool
 from anabranch.testing._simulator._stations import Cores
-from anabranch.testing._simulator._words import GIB
+from anabranch.testing._simulator._words import GIB, SHAPES, Shape
 from anabranch.testing._simulator._world import World
 from tests.testing._small import LOSSLESS, branch, brief, scenario
 
@@ -24,6 +26,7 @@ SECONDS = st.floats(0.01, 5, allow_nan=False)
 # The three hardest ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     arrivals=st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=8),
     cores=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
@@ -165,7 +168,40 @@ def test_what_is_left_of_a_supply_is_dropped_when_the_next_phase_begins() -> Non
     assert (world.counts.started, world.counts.dropped) == (3, 3)
 
 
+@pytest.mark.parametrize(("now", "value"), [(0, 2), (4, 2), (5, 4), (6, 6), (7, 1), (9, 1)])
+def test_a_course_is_a_line_that_may_jump(now: float, value: float) -> None:
+    assert at(((4, 2), (6, 6), (6, 6), (7, 6), (7, 1)), now, 0.0) == value
+    assert at((), now, 3.0) == 3
+
+
+def test_a_flapping_neighbour_is_there_half_of_the_time() -> None:
+    flapping = (Neighbour(threads=((0, 4.0),), memory=((0, 0.5),), period=10),)
+    assert [threads_of(flapping, now) for now in (0, 4.9, 5, 9.9, 10)] == [4, 4, 0, 0, 4]
+    assert [memory_of(flapping, now) for now in (4, 6)] == [0.5, 0]
+
+
+def test_work_is_done_in_rounds() -> None:
+    work = Work(cpu=Times(1), wait=Times(2), call=Times(3), rounds=2)
+    assert branch(0, 0.0, work).left == [(CPU, 0.5), (WAIT, 1), (CALL, 1.5)] * 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_times_have_their_mean(shape: Shape) -> None:
+    rng = Random(1)
+    drawn_ones = [drawn_time(Times(2.0, shape), rng) for _ in range(20_000)]
+    assert sum(drawn_ones) / len(drawn_ones) == pytest.approx(2, rel=0.05)
+
+
 # Memory --------------------------------------------------------------------------------------
+
+
+def test_a_neighbour_that_takes_the_memory_has_branches_killed() -> None:
+    work = Work(wait=Times(10), memory=GIB)
+    takes = [Neighbour(memory=((4, 0.0), (4, 0.6)))]
+    machine = Machine(memory=4 * GIB, taken=0.0)
+    world = World(scenario(work, seconds=9, supply=3, machine=machine, neighbours=takes), 0, 3)
+    world.run()
+    assert (world.counts.killed, world.counts.failed, len(world.running)) == (2, 2, 1)
 
 
 def test_a_branch_grows_in_a_line_from_its_onset() -> None:
