@@ -1,4 +1,4 @@
-"""The pool's words on the host's loop, on both loops: what differs is that its waits are awaited."""
+"""The pool's words on the host's loop, on both loops, where its waits are awaited."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_pool_that_cannot_be_meant_is_refused(pool: Any) -> None:
         with pytest.raises(ConfigurationError, match="max_workers"):
             pool(max_workers=workers)
     for config in (0, -1, True, "5", {"max_workers": 5}, [1]):
-        with pytest.raises(ConfigurationError, match="config|max_workers"):
+        with pytest.raises(ConfigurationError, match=r"config|max_workers"):
             pool(config)
     with pytest.raises(ConfigurationError, match="one of them"):
         pool(WorkerPoolConfig(), max_workers=5)
@@ -133,7 +133,7 @@ def test_submitting_after_shutdown_is_a_runtime_error_and_shutdown_may_be_repeat
 
 
 def test_an_error_that_cannot_be_written_or_pickled_costs_no_result() -> None:
-    class Odd(Exception):
+    class OddError(Exception):
         def __init__(self, one: int, two: int) -> None:
             self.lock = __import__("threading").Lock()
 
@@ -141,10 +141,10 @@ def test_an_error_that_cannot_be_written_or_pickled_costs_no_result() -> None:
             raise RuntimeError("no words")
 
     def raises() -> None:
-        raise Odd(1, 2)
+        raise OddError(1, 2)
 
     with WorkerPool(WorkerPoolConfig(max_retries=0)) as pool:
         result = pool.get_task_result(pool.submit_task("t", raises))
-        assert isinstance(pool.submit(raises).exception(), Odd)
-    assert isinstance(result.error.__cause__, Odd)
+        assert isinstance(pool.submit(raises).exception(), OddError)
+    assert isinstance(result.error.__cause__, OddError)
     assert "its __str__ raised RuntimeError" in str(result.error)
