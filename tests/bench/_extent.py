@@ -32,6 +32,11 @@ class Extent:
     printed: tuple[int, int] = (50, 100)  # scripts, and the MB that each prints to each stream
     script_rounds: int = 5
 
+    lane_rounds: int = 10
+    mapped_io: int = 1_000
+    mapped_cpu: int = 200
+    processed: tuple[tuple[int, float], ...] = ((40, 0.05), (2_000, 0.001))  # calls, seconds
+
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
 
@@ -45,6 +50,7 @@ class Extent:
 
 WHOLE = Extent()
 FAST = Extent(
+    lane_rounds=4,
     sizes=(1, 1_000, 100_000),
     growth=(1_000, 100_000),
     contextvar_sizes=(1_000,),

@@ -81,15 +81,21 @@ class Throttle:
         resized: Callable[[float], object],
     ) -> None:
         self._host = host
-        self._bounds = Bounds(ceiling=WHOLE, floor=LEAST)
-        self._law = law
-        self._samplers = None if samplers is None else tuple(samplers)
         self._resized = resized
         self._percent = host.runtime.CapacityLimiter(WHOLE)
-        self._ruling = Ruling(law, self._bounds)
+        self.limit = Regulated(
+            self._percent,
+            Ruling(law, Bounds(ceiling=WHOLE, floor=LEAST)),
+            LimiterCounts(self._percent),
+            None,
+            Listening(samplers=None if samplers is None else tuple(samplers)),
+            clock=host.clock,
+            step="throttle",
+            resized=lambda _, new: resized(new / WHOLE),
+        )
         self._places: dict[_Place, None] = {}
-        self._regulated: Regulated | None = None
-        self._due = 0.0
+        self._at: _Place | None = None  # which of them has taken the regulator in
+        self._due: float | None = None  # when that was to be asked which has left
         self._left_at = host.clock()
 
     @property
@@ -102,12 +108,11 @@ class Throttle:
         place = _Place(self, scheduler)
         ledger = scheduler.ledger
         ledger.regulation, ledger.rest = place, place.rest
-        now = self._host.clock()
-        if not self._places and now - self._left_at > FORGET_S:
+        if not self._places and self._host.clock() - self._left_at > FORGET_S:
             self._set(WHOLE)
-            self._due = 0.0
+            self._due = None
         self._places[place] = None
-        if self._regulated is None:
+        if self._at is None:
             self._settle_at(place)
 
     def leave(self, place: _Place) -> None:
@@ -116,31 +121,19 @@ class Throttle:
             return
         del self._places[place]
         self._left_at = self._host.clock()
-        if place.hosts and self._regulated is not None:
-            self._due = self._regulated.due
-            self._host.part(Regulator).remove(self._regulated)
-            self._regulated = None
+        if self._at is place:
+            self._due = place.due
+            self._host.part(Regulator).remove(place)
+            self._at = None
             following = next(iter(self._places), None)
             if following is not None:
                 self._settle_at(following)
 
     def _settle_at(self, place: _Place) -> None:
-        place.hosts = True
-        regulated = self._regulated = Regulated(
-            self._percent,
-            self._ruling,
-            LimiterCounts(self._percent),
-            None,
-            Listening(samplers=self._samplers),
-            clock=self._host.clock,
-            step="throttle",
-            resized=lambda _, new: self._resized(new / WHOLE),
-            rest=place.rest,
-        )
-        regulated.nursery = place.nursery
-        self._host.part(Regulator).add(regulated)
-        if self._due:  # short calls in turn must not put the next sample off for ever
-            regulated.due = self._due
+        # Short calls in turn must not put the next sample off for ever: what was due stays due.
+        place.due_first, self._due = self._due, None
+        self._at = place
+        self._host.part(Regulator).add(place)
 
     def _set(self, percent: float) -> None:
         if self._percent.total_tokens != percent:
@@ -154,8 +147,20 @@ class _Place:
     def __init__(self, throttle: Throttle, scheduler: Scheduler) -> None:
         self._throttle = throttle
         self._scheduler = scheduler
-        self.hosts = False
+        self._due = 0.0
+        self.due_first: float | None = None  # what the first moment that is set becomes
         self.nursery: Any = scheduler.ledger.nursery
+        self.limit = throttle.limit
+
+    @property
+    def due(self) -> float:
+        """When the throttle is to be looked at."""
+        return self._due
+
+    @due.setter
+    def due(self, moment: float) -> None:
+        first, self.due_first = self.due_first, None
+        self._due = moment if first is None else first
 
     def rest(self) -> None:
         """Leave when nothing of the call is left that could run."""
