@@ -129,7 +129,7 @@ def test_a_job_that_takes_longer_than_others_is_ended(run: Exec, loop: str) -> N
 
 @row("`--retries`")
 def test_a_job_that_fails_is_tried_again(run: Exec) -> None:
-    script = "echo x >> tries; echo $(wc -l < tries); test $(wc -l < tries) = 3"
+    script = "echo {} >> tries; echo $(wc -l < tries); test $(wc -l < tries) = 3"
     assert (run("--retries", "5", "--shell", script, ":::", "a").lines) == ["3"]
     Path("tries").unlink()
     said = run("--retries", "2", "--shell", script, ":::", "a")

@@ -43,6 +43,8 @@ class Reading:
 class File:
     """Read the records of a file, as far as they have come."""
 
+    _place = -1
+
     def __init__(self, name: str, end: bytes) -> None:
         self._name = name
         self._end = end
@@ -52,6 +54,7 @@ class File:
             self._place = 0 if name == STDIN else os.open(name, os.O_RDONLY)
             os.read(self._place, 0)  # a folder says here what it is
         except (OSError, ValueError) as error:
+            self.close()
             raise WrongUsageError(f"exec: {_words(name)} cannot be read: {_why(error)}") from None
 
     def batch(self) -> list[str]:
@@ -76,10 +79,15 @@ class File:
             self._rest += piece
         return []
 
+    def close(self) -> None:
+        """Read no further."""
+        if self._place > 0:
+            os.close(self._place)
+            self._place = -1
+
     def _last(self) -> list[str]:
         self._ended = True
-        if self._place:
-            os.close(self._place)
+        self.close()
         return [os.fsdecode(self._rest)] if self._rest else []
 
 
@@ -110,10 +118,7 @@ class Rows:
         if files.count(STDIN) > 1:
             raise WrongUsageError("exec: stdin is read once, and is named twice as a source")
         self._reading = reading
-        first, *others = (
-            File(source[1], reading.end) if source[0] == MARKS[1] else Given(source[1:])
-            for source in sources
-        )
+        first, *others = _opened(sources, reading.end)
         self._first = first
         self._others = [[arg for args in iter(other.batch, []) for arg in args] for other in others]
         self._ready: Iterator[Row] = iter(())
@@ -208,6 +213,20 @@ def sources_in(words: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         else:
             raise WrongUsageError("exec: :::: names no file; give one, or - for stdin")
     return command, sources
+
+
+def _opened(sources: Sequence[Sequence[str]], end: bytes) -> list[File | Given]:
+    """Open all sources, or none."""
+    opened: list[File | Given] = []
+    try:
+        for mark, *args in sources:
+            opened.append(File(args[0], end) if mark == MARKS[1] else Given(args))
+    except WrongUsageError:
+        for source in opened:
+            if isinstance(source, File):
+                source.close()
+        raise
+    return opened
 
 
 def _words(name: str) -> str:

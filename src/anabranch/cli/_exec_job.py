@@ -22,6 +22,7 @@ from anabranch.lanes._script import Finished
 from anabranch.lanes._subprocess import run_script
 
 GRACE_S: Final = 3.0  # between SIGTERM and SIGKILL: less than the program itself has after Ctrl-C
+TAIL: Final = 2048  # bytes: enough for the last line of stderr, which says why a job failed
 IN_MEMORY: Final = 1024 * 1024  # bytes of a stream
 
 Stream = Literal["stdout", "stderr"]
@@ -73,6 +74,7 @@ class Piece:
     place: int
     args: Sequence[str]
     command: Command
+    attempts: int = 0
     started_at: float = 0.0
     output: Output = attrs.field(factory=Output)
     folder: Folder | None = None
@@ -91,19 +93,26 @@ class Runner:
     """Run jobs.
 
     Args:
+        retries: how often a job is run at most.
         folder_of: makes the folder for the results of a job, if they are wanted.
+        on_end: hears at once, before anything else starts, whether a job that is not run again
+            has succeeded.
     """
 
     def __init__(
         self,
         template: Template,
         patience: Patience,
-        folder_of: Callable[[Piece], Folder] | None = None,
+        retries: int,
+        folder_of: Callable[[Piece], Folder] | None,
+        on_end: Callable[[bool], None],
     ) -> None:
         self.running = 0
         self._template = template
         self._patience = patience
+        self._retries = retries
         self._folder_of = folder_of
+        self._on_end = on_end
         self._slots: list[bool] = []
 
     async def run(self, piece: Piece) -> Piece:
@@ -121,7 +130,10 @@ class Runner:
         finally:
             self.running -= 1
             self._slots[slot] = False
-        if piece.finished.error is not None:
+        piece.attempts += 1
+        if piece.finished.success or piece.attempts >= self._retries:
+            self._on_end(piece.finished.success)
+        if not piece.finished.success:
             raise JobFailedError(piece)
         return piece
 
@@ -135,7 +147,7 @@ class Runner:
                     command.argv,
                     timeout=self._patience.fixed,
                     grace=GRACE_S,
-                    tail=0,
+                    tail=TAIL,
                     on_line=None if piece.folder else piece.output,
                     stdout_to=None if piece.folder is None else piece.folder.stdout,
                     stderr_to=None if piece.folder is None else piece.folder.stderr,

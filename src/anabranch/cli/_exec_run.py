@@ -73,7 +73,10 @@ class Run:
         self._printer = Printer(work.terms, out)
         self._patience = Patience(work.terms.timeout)
         folder = partial(_folder, work.terms.results) if work.terms.results is not None else None
-        self._runner = Runner(work.template, self._patience, folder)
+        retries = work.terms.retries
+        self._runner = Runner(work.template, self._patience, retries, folder, self._job_ended)
+        self._succeeded = self._failed = 0  # by what the jobs themselves say, before it is recorded
+        self._scheduler: Scheduler | None = None
         self.halted: str = ""  # why it ended early
         self._reading: Any = None  # the scope of whoever waits for input
 
@@ -120,6 +123,7 @@ class Run:
             recorder=self._work.past.records,
             recorder_failure=terms.journal_failure,
         ) as scheduler:
+            self._scheduler = scheduler
             scheduler.feed(self._jobs(host, gate))
             async for outcome in scheduler.outcomes:
                 self._count(outcome)
@@ -197,27 +201,35 @@ class Run:
         elif finished.kind != "exit" and not self._work.terms.json:
             say(f"job {outcome.key}: {finished.error}: {piece.command.shown}")
 
-    def _end_early(self, scheduler: Scheduler) -> None:
-        """End the run where nobody reads it, or once enough jobs have ended as ``--halt`` says."""
-        rule, sums = self._work.terms.halt, self.sums
-        if self.halted or (rule is None and self.broken is None):
+    def _job_ended(self, success: bool) -> None:
+        """Start no more as soon as enough jobs have ended as ``--halt`` says."""
+        self._succeeded += success
+        self._failed += not success
+        rule = self._work.terms.halt
+        if rule is None or self.halted:
             return
-        now = True
-        if self.broken is not None:
-            self.halted = "stdout takes no more"
-        elif rule is not None:
-            count = {"fail": sums.failed, "success": sums.succeeded, "done": sums.done}[rule.on]
-            total = self._work.rows.total if rule.amount.percent else 0
-            if not count or total is None or count < rule.amount.of(total):
-                return
-            words = {"fail": "failed", "success": "succeeded", "done": "done"}[rule.on]
-            self.halted, now = f"halt: {count} {words}", rule.when == "now"
-        if now:
-            scheduler.stop(self.halted)
-        else:
-            scheduler.start_no_more(self.halted)
+        done = self._succeeded + self._failed
+        count = {"fail": self._failed, "success": self._succeeded, "done": done}[rule.on]
+        total = self._work.rows.total if rule.amount.percent else 0
+        if not count or total is None or count < rule.amount.of(total):
+            return
+        words = {"fail": "failed", "success": "succeeded", "done": "done"}[rule.on]
+        self._start_no_more(f"halt: {count} {words}")
+
+    def _start_no_more(self, reason: str) -> None:
+        self.halted = reason
+        if self._scheduler is not None:
+            self._scheduler.start_no_more(reason)
         if self._reading is not None:
-            self._reading.cancel(reason=self.halted)
+            self._reading.cancel(reason=reason)
+
+    def _end_early(self, scheduler: Scheduler) -> None:
+        """End what runs, too: where nobody reads stdout, or ``--halt now`` has struck."""
+        rule = self._work.terms.halt
+        if self.broken is not None and not self.halted:
+            self._start_no_more("stdout takes no more")
+        if self.broken is not None or (self.halted and rule is not None and rule.when == "now"):
+            scheduler.stop(self.halted)
 
 
 def exit_code(run: Run, rule: HaltRule | None) -> int:
