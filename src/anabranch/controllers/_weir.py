@@ -120,7 +120,9 @@ class Weir:
         if chosen.cause and chosen in caps and chosen is not room:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
             state = attrs.evolve(state, epochs=epochs)
-        again = SOONER if chosen.limit > limit else _again(state, now)
+        again = _again(state, now)
+        if again is None and (chosen.limit > limit or _grows(state)):
+            again = SOONER
         decision = decided(state, load, bounds, chosen.limit, chosen.cause, again)
         return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
 
@@ -173,7 +175,7 @@ class Weir:
             )
         # A sample must not be of before, unless that is little of a long run time.
         since = now.t - (dt if state.run_time < 3 * dt else 0.0)
-        settled = since >= state.changed + 0.95 * state.run_time
+        settled = since >= state.changed + 0.75 * state.run_time
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
         reach = min(room, _weir_cpu.reach(state.cpu, now, busy), state.bounds.ceiling)
@@ -263,6 +265,13 @@ def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> 
     what = "memory" if name == "memory" else "gpu memory"
     each = f", {weight.each / 2**20:.0f} MiB a branch" if weight.each else ""
     return f"{what} {sight.full:.0%} of {sight.total / 2**30:.1f} GiB{each}"
+
+
+def _grows(state: State) -> bool:
+    """Tell whether the search is on its way up, and in a hurry."""
+    epochs = state.epochs
+    low = epochs.low is not None and epochs.low.limit < state.limit
+    return epochs.mode == "grow" and low and state.run_time < 4
 
 
 def _again(state: State, now: Load) -> float | None:
