@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from anabranch.controllers import Fixed
+from anabranch.controllers import Fixed, Weir
 from anabranch.testing import SCENARIOS, Change, Simulation, simulate
 from anabranch.testing._simulator._table import Cell
 from scripts import _laws
@@ -66,6 +66,17 @@ def test_every_scenario_with_a_name_has_its_row() -> None:
     assert section
     rows = re.findall(r"^\| `([\w-]+)` \|", section[1], re.MULTILINE)
     assert rows == list(SCENARIOS)
+
+
+@pytest.mark.slow
+def test_every_reason_of_the_default_law_is_explained() -> None:
+    section = PAGE.partition("## The words of the default law")[2].partition("\n## ")[0]
+    known = [re.escape(each) for each in re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)]
+    begins = re.compile("|".join(known).replace("N", r"[\d.]+(e[+-]?\d+)?"))
+    plays = [simulate(name, Weir(), 0, oracle=False) for name in SCENARIOS]
+    reasons = {change.reason for play in plays for change in play.changes}
+    assert len(known) > 10
+    assert not [reason for reason in reasons if not begins.match(reason)]
 
 
 def test_every_section_is_filled() -> None:
