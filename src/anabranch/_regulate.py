@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from anabranch._counting import Counting, LimiterCounts
 from anabranch._host import Host
@@ -28,6 +28,21 @@ NAP_S: Final = 0.25  # how long it sleeps at a time: by these sleeps the loop's 
 LONGEST_LAG_S: Final = 10.0  # a laptop that was shut was no busy loop
 
 
+class Place(Protocol):
+    """Have a limit, and a nursery where the regulator may work; made for each step that waits.
+
+    Attributes:
+        due: when its limit is to be looked at. nursery: None where there is none any more.
+    """
+
+    due: float
+    nursery: Any
+
+    @property
+    def limit(self) -> Regulated: ...  # what it is regulated by, made when it is first asked for
+    def rest(self) -> object: ...  # end what has nothing left to do; called now and then
+
+
 class Regulator:
     """Regulate the limiters of one loop."""
 
@@ -35,49 +50,55 @@ class Regulator:
         self._runtime = runtime
         self._clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
         self._readings = Readings(runtime)
-        self._all: dict[Regulated, None] = {}
-        self._place: Regulated | None = None  # in whose nursery the task is
+        self._places: dict[Place, None] = {}
+        self._limits: dict[Place, Regulated] = {}  # of those that have been looked at
+        self._at: Place | None = None  # in whose nursery the task is
         self._scope: Any = None
         self._naps, self._late = 0, 0.0
         self._turns = 0
 
-    def add(self, each: Regulated) -> None:
-        """Regulate one limiter more; its nursery is open."""
-        each.reading = self._readings.take(each.listening.samplers)
-        each.due = self._clock() + FIRST_S
-        self._all[each] = None
-        self._find_place()
+    def add(self, place: Place) -> None:
+        """Regulate one limiter more, a moment from now."""
+        place.due = self._clock() + FIRST_S
+        self._places[place] = None
+        if self._at is None:
+            self._move_to(place)
 
-    def remove(self, each: Regulated) -> None:
+    def remove(self, place: Place) -> None:
         """Regulate it no more; called again it does nothing."""
-        if each not in self._all:
+        if place not in self._places:
             return
-        del self._all[each]
-        self._readings.leave(each.listening.samplers)
-        if self._place is each:
+        del self._places[place]
+        limit = self._limits.pop(place, None)
+        if limit is not None:
+            self._readings.leave(limit.listening.samplers)
+        if self._at is place:
             self._scope.cancel(reason="what it regulates has ended")
 
-    def _find_place(self) -> None:
-        if self._place is None:
-            self._place = next((each for each in self._all if each.nursery is not None), None)
-            if self._place is not None:
-                self._scope = self._runtime.CancelScope()
-                self._place.nursery.start_soon(self._work, self._place)
+    def _move_to(self, place: Place | None) -> None:
+        self._at = place
+        if place is not None:
+            # Most steps end before: until then it only waits, and costs as little as it can.
+            self._realness = Realness(self._clock)
+            self._scope = self._runtime.CancelScope(deadline=place.due)
+            place.nursery.start_soon(self._work, place)
 
-    async def _work(self, place: Regulated) -> None:
+    async def _work(self, place: Place) -> None:
         try:
             with self._scope:
-                await self._regulate(place)
+                await self._runtime.sleep_forever()
+            if place in self._places:
+                with self._runtime.CancelScope() as self._scope:
+                    await self._regulate(place)
         finally:
-            self._place = None
             place.nursery = None  # it ends, or is cancelled
-            self._find_place()
+            self._move_to(next((each for each in self._places if each.nursery is not None), None))
 
-    async def _regulate(self, place: Regulated) -> None:
-        realness = Realness(self._clock)
-        while place in self._all:
+    async def _regulate(self, place: Place) -> None:
+        self._naps, self._late = 1, min(LONGEST_LAG_S, max(0.0, self._clock() - place.due))
+        while place in self._places:
             now = self._clock()
-            due = min(each.due for each in self._all)
+            due = min(each.due for each in self._places)
             if now < due:
                 wake = now + min(NAP_S, due - now)
                 await self._runtime.sleep(wake - now)
@@ -85,27 +106,36 @@ class Regulator:
                 self._late += min(LONGEST_LAG_S, max(0.0, self._clock() - wake))
                 place.rest()
                 continue
-            await self._sample([each for each in self._all if each.due <= now], realness.look())
+            ready = [each for each in self._places if each.due <= now]
+            await self._sample(ready, self._realness.look())
 
-    async def _sample(self, ready: Iterable[Regulated], real: bool) -> None:
+    async def _sample(self, ready: Iterable[Place], real: bool) -> None:
         """Read once, and ask the law of each; of several one may grow, in turn."""
-        ready = sorted(ready, key=lambda each: each.turn)
+        limits = {each: self._limit_of(each) for each in ready}
         lag = self._late / self._naps if self._naps else None
         self._naps, self._late = 0, 0.0
         samples: dict[Reading, Sample] = {}
-        for reading in {each.reading: None for each in ready}:
+        for reading in {each.reading: None for each in limits.values()}:
             samples[reading] = {"loop_lag": lag, **_known(await reading.read(real=real))}
-        in_use = sum(each.limiter.borrowed_tokens for each in self._all)
+        in_use = sum(each.limiter.borrowed_tokens for each in self._limits.values())
         may_grow = True
-        for each in ready:
-            if each in self._all:
-                share = each.limiter.borrowed_tokens / in_use if in_use else 1.0
-                grew = await each.look(samples[each.reading], share, may_grow=may_grow)
-                each.due = self._clock() + each.again(PERIOD_S)
+        for place in sorted(limits, key=lambda each: limits[each].turn):
+            limit = limits[place]
+            if place in self._places:
+                share = limit.limiter.borrowed_tokens / in_use if in_use else 1.0
+                grew = await limit.look(samples[limit.reading], share, may_grow=may_grow)
+                place.due = self._clock() + limit.again(PERIOD_S)
                 if grew:
                     may_grow = False
                     self._turns += 1
-                    each.turn = self._turns
+                    limit.turn = self._turns
+
+    def _limit_of(self, place: Place) -> Regulated:
+        limit = self._limits.get(place)
+        if limit is None:
+            limit = self._limits[place] = place.limit
+            limit.reading = self._readings.take(limit.listening.samplers)
+        return limit
 
 
 def _known(sample: Sample) -> dict[str, float]:
@@ -136,7 +166,7 @@ async def regulated(
     """
     regulator = host.part(Regulator)
     limiter.total_tokens = bounds.initial
-    each = Regulated(
+    limit = Regulated(
         limiter,
         Ruling(controller, bounds),
         LimiterCounts(limiter) if counts is None else counts,
@@ -145,9 +175,23 @@ async def regulated(
         clock=host.clock,
         step=step,
     )
-    async with host.runtime.open_nursery() as each.nursery:
-        regulator.add(each)
+    async with host.runtime.open_nursery() as nursery:
+        block = _Block(limit, nursery)
+        regulator.add(block)
         try:
-            yield each
+            yield limit
         finally:
-            regulator.remove(each)
+            regulator.remove(block)
+
+
+class _Block:
+    """Be the place of a limiter that is regulated while a block runs."""
+
+    due = 0.0
+
+    def __init__(self, limit: Regulated, nursery: Any) -> None:
+        self.limit = limit
+        self.nursery = nursery
+
+    def rest(self) -> None:
+        """Go on: the block ends it."""

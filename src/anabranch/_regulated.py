@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -61,16 +61,12 @@ class Regulated:
     """Move one limiter.
 
     Attributes:
-        due: when it is to be asked again. turn: when it last grew, among others.
+        turn: when it last grew, among others. reading: what it listens to.
         reason: of the last change, or why there is none. came_from: the limit before it.
-        nursery: where the regulator may work; None where it may not. reading: what it listens to.
         resized: is called with the old and the new limit after each change.
-        rest: is called now and then, to end what has nothing left to do.
     """
 
-    nursery: Any = None
     reading: Reading
-    due = 0.0
     turn = 0
     reason = ""
     came_from: float | None = None
@@ -86,12 +82,10 @@ class Regulated:
         clock: Callable[[], float],
         step: str = "",
         resized: Callable[[float, float], object] = lambda old, new: None,
-        rest: Callable[[], object] = bool,
     ) -> None:
         self.limiter = limiter
         self.listening = listening
         self.resized = resized
-        self.rest = rest
         self._ruling = ruling
         self._counts = counts
         self._emit = emit or (lambda event: None)

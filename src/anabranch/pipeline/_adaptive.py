@@ -5,6 +5,7 @@ Nothing of it exists before a branch of the step has waited for more than a chec
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -40,29 +41,25 @@ class Adaptive:
 
 
 class Regulation:
-    """Move the limit of one run of a step, until it ends."""
+    """Be the place where the limit of one run of a step is moved, until it ends."""
+
+    __slots__ = ("_limit", "_regulator", "_scheduler", "_terms", "due", "nursery")
 
     def __init__(self, terms: Adaptive, scheduler: Scheduler) -> None:
-        ledger = scheduler.ledger
-        ruling = Ruling(terms.controller or named(DEFAULT_LAW), terms.bounds)
-        limiter = ledger.limiters[0]
+        self.due = 0.0
+        self.nursery: Any = scheduler.ledger.nursery
+        self._terms = terms
         self._scheduler = scheduler
-        self._host = ledger.host.part(Regulator)
-        self.limit = Regulated(
-            limiter,
-            ruling,
-            LedgerCounts(
-                ledger, limiter, keeps=scheduler.keeps, more=scheduler.is_fed, judge=ruling.judge
-            ),
-            ledger.delivery.emit if ledger.delivery is not None else None,
-            terms.listening,
-            clock=ledger.clock,
-            step=ledger.step,
-            resized=self._resized,
-            rest=self.rest,
-        )
-        self.limit.nursery = ledger.nursery
-        self._host.add(self.limit)
+        self._limit: Regulated | None = None
+        self._regulator = scheduler.ledger.host.part(Regulator)
+        self._regulator.add(self)
+
+    @property
+    def limit(self) -> Regulated:
+        """The step's limit, and what moves it; most steps end before anybody asks."""
+        if self._limit is None:
+            self._limit = self._made()
+        return self._limit
 
     def rest(self) -> None:
         """Let the task of the regulator leave the step's nursery, if that is all that is left."""
@@ -71,15 +68,31 @@ class Regulation:
 
     def end(self) -> None:
         """Regulate no more."""
-        self._host.remove(self.limit)
+        self._regulator.remove(self)
+
+    def _made(self) -> Regulated:
+        terms, scheduler, ledger = self._terms, self._scheduler, self._scheduler.ledger
+        ruling = Ruling(terms.controller or named(DEFAULT_LAW), terms.bounds)
+        limiter = ledger.limiters[0]
+        keeps, more = scheduler.keeps, scheduler.is_fed
+        return Regulated(
+            limiter,
+            ruling,
+            LedgerCounts(ledger, limiter, keeps=keeps, more=more, judge=ruling.judge),
+            None if ledger.delivery is None else ledger.delivery.emit,
+            terms.listening,
+            clock=ledger.clock,
+            step=ledger.step,
+            resized=self._resized,
+        )
 
     def _resized(self, old: float, new: float) -> None:
         """Have hands see that the limit moved: fewer go on, or more begin."""
-        ledger: Any = self._scheduler.ledger
+        ledger = self._scheduler.ledger
         ledger.totals[0] = new  # it was told with its reason
         if new > old:
             ledger.room = True
             ledger.resume()
         elif not ledger.shared:
             ledger.shared = True  # now they ask before each branch
-            ledger.reader_moved(float("inf"))
+            ledger.reader_moved(math.inf)
