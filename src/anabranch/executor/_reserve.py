@@ -1,12 +1,13 @@
 """Count scripts that have just started as load, by what such scripts were seen to take.
 
-Two samples with more scripts in the second tell what one of them takes; until anything has been
-told, one takes a whole core. It is counted until a sample shows it: one that was taken half a
+Two samples with more scripts in one than in the other tell what a script takes; until anything has
+been told, it takes a whole core. It is counted until a sample shows it: one that was taken half a
 second after its start, for CPU is a mean over that time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,46 +21,47 @@ class Reserve:
 
     def __init__(self) -> None:
         self._share: float | None = None  # percent of CPU that one takes
-        self._weight = 0.0  # GB that one takes
-        self._young: dict[object, float] = {}  # those that no sample has shown, since when
-        self._running: set[object] = set()
+        self._weight: float | None = None  # GB that one takes
+        self._running: dict[object, float] = {}  # each with when it began
+        self._seen_at = self._ended_at = -math.inf
         self._cores = 1.0
         self._before: tuple[int, Any, Any] | None = None
 
     def start(self, now: float) -> object:
         """Count a script that starts now."""
         token = object()
-        self._young[token] = now
-        self._running.add(token)
+        self._running[token] = now
         return token
 
-    def end(self, token: object) -> None:
+    def end(self, token: object, now: float) -> None:
         """Count it no more."""
-        self._young.pop(token, None)
-        self._running.discard(token)
+        if self._running.pop(token, None) is not None:
+            self._ended_at = now
 
     def seen(self, at: float, stats: Mapping[str, Any]) -> None:
-        """Learn from a sample that was taken at ``at``."""
-        self._young = {each: since for each, since in self._young.items() if at - since < SEEN_S}
+        """Learn from a sample that was taken at ``at``, if it shows all that runs and no more."""
         self._cores = stats["cpu_count"] or self._cores
-        old = len(self._running) - len(self._young)
-        cpu, memory = stats["cpu_percent"], stats["memory_available_gb"]
-        if self._before is not None:
-            count, cpu_before, memory_before = self._before
-            if old > count and cpu is not None and cpu_before is not None:
-                share = (cpu - cpu_before) / (old - count)
-                self._share = _mixed(self._share, max(LEAST_PERCENT, share))
-            if old > count and memory is not None and memory_before is not None:
-                self._weight = _mixed(
-                    self._weight, max(0.0, (memory_before - memory) / (old - count))
-                )
-        self._before = (old, cpu, memory)
+        if at <= self._seen_at or at - self._ended_at < SEEN_S or self._unseen(at):
+            return
+        self._seen_at = at
+        count, cpu, memory = len(self._running), stats["cpu_percent"], stats["memory_available_gb"]
+        before, self._before = self._before, (count, cpu, memory)
+        if before is None or before[0] == count:
+            return
+        more = count - before[0]
+        if cpu is not None and before[1] is not None:
+            self._share = _mixed(self._share, max(LEAST_PERCENT, (cpu - before[1]) / more))
+        if memory is not None and before[2] is not None:
+            self._weight = _mixed(self._weight, max(0.0, (before[2] - memory) / more))
 
-    def held(self) -> tuple[float, float]:
-        """Return the percent of CPU and the GB that those take which no sample has shown."""
-        count = len(self._young)
+    def held(self, at: float) -> tuple[float, float]:
+        """Return the percent of CPU and the GB of those that a sample of ``at`` does not show."""
+        count = len(self._unseen(at))
         share = 100 / max(1.0, self._cores) if self._share is None else self._share
-        return count * share, count * self._weight
+        return count * share, count * (self._weight or 0.0)
+
+    def _unseen(self, at: float) -> list[object]:
+        return [each for each, since in self._running.items() if at - since < SEEN_S]
 
 
 def _mixed(believed: float | None, seen: float) -> float:

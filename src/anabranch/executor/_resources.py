@@ -76,10 +76,9 @@ class ResourceManager:
         if gpu_memory_required_gb is not None:
             usual = (*usual, Nvml())
         self._sampler = Scarcest(usual if sampler is None else (sampler,))
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._sampling = threading.Lock()
-        self._sampled_at = -math.inf
-        self._last: dict[str, float | None] = {}
+        self._last: tuple[float, dict[str, float | None]] = (-math.inf, {})
         self._reserve = Reserve()
 
     def check_resources_available(self) -> tuple[bool, str | None]:
@@ -98,7 +97,47 @@ class ResourceManager:
         The keys: cpu_percent, cpu_count, memory_total_gb, memory_available_gb, memory_percent,
         and gpu_memory_total_gb, gpu_memory_available_gb where GPUs are checked.
         """
-        seen = self._sample()
+        return self._stats(self._sample()[1])
+
+    def look(self) -> Room:
+        """Read the machine, and judge whether there is room; blocks for a moment."""
+        at, sample = self._sample()
+        with self._lock:
+            return self._look(at, self._stats(sample))
+
+    def admit(self) -> tuple[Room, Callable[[], None]]:
+        """Look, and where there is room count one more script as started, until it is called."""
+        at, sample = self._sample()
+        with self._lock:  # of those who look at once, each sees who was let in before
+            room = self._look(at, self._stats(sample))
+            token = self._reserve.start(time.monotonic()) if room.ok else None
+        return room, partial(self._ended, token)
+
+    def _ended(self, token: object) -> None:
+        with self._lock:
+            self._reserve.end(token, time.monotonic())
+
+    def _look(self, at: float, stats: dict[str, Any]) -> Room:
+        self._reserve.seen(at, stats)
+        cpu, memory_gb = self._reserve.held(at)
+        bare = self._judge(stats, 0.0, 0.0)
+        if not bare.ok or not (cpu or memory_gb):
+            return bare
+        full = self._judge(stats, cpu, memory_gb)
+        return full if full.ok else attrs.evolve(full, guessed=True)
+
+    def _sample(self) -> tuple[float, dict[str, float | None]]:
+        """Return a sample, and when it was taken."""
+        with self._sampling:  # those who ask at once share one
+            if time.monotonic() - self._last[0] > SHARED_S:
+                if self._last[0] == -math.inf:
+                    self._sampler.sample()
+                    time.sleep(FIRST_S)
+                at = time.monotonic()
+                self._last = at, dict(self._sampler.sample())
+            return self._last
+
+    def _stats(self, seen: dict[str, float | None]) -> dict[str, Any]:
         cpu, total, used = seen.get("cpu"), seen.get("memory_total"), seen.get("memory_used")
         stats: dict[str, Any] = {
             "cpu_percent": None if cpu is None else 100 * cpu,
@@ -112,42 +151,6 @@ class ResourceManager:
             stats["gpu_memory_total_gb"] = None if total is None else total / GB
             stats["gpu_memory_available_gb"] = _left(total, used)
         return stats
-
-    def look(self) -> Room:
-        """Read the machine, and judge whether there is room; blocks for a moment."""
-        return self._look(self.get_system_stats())
-
-    def admit(self) -> tuple[Room, Callable[[], None]]:
-        """Look, and where there is room count one more script as started, until it is called."""
-        stats = self.get_system_stats()
-        with self._lock:  # of those who look at once, each sees who was let in before
-            room = self._look(stats)
-            token = self._reserve.start(time.monotonic()) if room.ok else None
-        return room, partial(self._ended, token)
-
-    def _ended(self, token: object) -> None:
-        with self._lock:
-            self._reserve.end(token)
-
-    def _look(self, stats: dict[str, Any]) -> Room:
-        with self._lock:
-            self._reserve.seen(self._sampled_at, stats)
-            cpu, memory_gb = self._reserve.held()
-        bare = self._judge(stats, 0.0, 0.0)
-        if not bare.ok or not (cpu or memory_gb):
-            return bare
-        full = self._judge(stats, cpu, memory_gb)
-        return full if full.ok else attrs.evolve(full, guessed=True)
-
-    def _sample(self) -> dict[str, float | None]:
-        with self._sampling:  # those who ask at once share a sample
-            if time.monotonic() - self._sampled_at > SHARED_S:
-                if self._sampled_at == -math.inf:
-                    self._sampler.sample()
-                    time.sleep(FIRST_S)
-                at = time.monotonic()
-                self._last, self._sampled_at = dict(self._sampler.sample()), at
-            return self._last
 
     def _judge(self, stats: dict[str, Any], cpu: float, memory_gb: float) -> Room:
         percent = stats["cpu_percent"]
