@@ -52,6 +52,8 @@ class Ledger:
     parked: Held | None = None  # with what the dispatcher waits for its tokens
     shared = False  # others may use one of the limiters, or move it
     look_at = -math.inf  # when to look again who else waits
+    look_for_threads_at = -math.inf  # and when on behalf of threads
+    crowded = False  # somebody was seen waiting then
     pull: Callable[[], Branch | None] | None = None  # this and those behind it: the scheduler's
     grow: Callable[[int], None]
     reader_is_behind: Callable[[], bool] | None = None

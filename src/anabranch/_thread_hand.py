@@ -28,6 +28,10 @@ from anabranch._work import Status
 if TYPE_CHECKING:
     from anabranch.lanes._thread import IoLane
 
+# After a job that took longer the thread goes to the loop, to see who waits; after a shorter one
+# the loop looks by itself, and the thread hears of it with its next: so a waiter waits for two.
+NEIGHBOURLY_S = 0.0075
+
 log = logging.getLogger("anabranch")
 
 
@@ -144,7 +148,9 @@ class ThreadHand:
             return None
         self._look_at = self._look_at or now + SLICE_S
         if now >= self._look_at and (ledger.shared or self._lane_is_full()):
-            return None
+            began = last.started_at
+            if began is None or now - began > NEIGHBOURLY_S or ledger.crowded:
+                return None
         with ledger.lock:
             branch = ledger.queue.pop()
             if branch is None:
@@ -169,7 +175,17 @@ class ThreadHand:
         """Have the loop publish what ended; one call for all that ended since the last."""
         if not self._ledger.settling:
             self._ledger.settling = True
-            self._call_in_loop(self._ledger.settle)
+            self._call_in_loop(self._settle)
+
+    def _settle(self) -> None:
+        """Publish what ended, in the loop, and look who waits there for what the threads hold."""
+        ledger = self._ledger
+        ledger.settle()
+        now = ledger.clock()
+        if now >= ledger.look_for_threads_at:
+            ledger.look_for_threads_at = now + SLICE_S
+            waits = self._lane.limiter.statistics().tasks_waiting
+            ledger.crowded = bool(waits) or (ledger.shared and ledger.others_wait())
 
     def _report_late(self, branch: Branch, error: Exception | None) -> None:
         if error is not None:
