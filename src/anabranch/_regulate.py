@@ -123,7 +123,7 @@ class Regulator:
             limit = limits[place]
             if place in self._places:
                 share = limit.limiter.borrowed_tokens / in_use if in_use else 1.0
-                grew = await limit.look(samples[limit.reading], share, may_grow=may_grow)
+                grew = await limit.look(samples[limit.reading], share, may_grow=may_grow, real=real)
                 place.due = self._clock() + limit.again(PERIOD_S)
                 if grew:
                     may_grow = False

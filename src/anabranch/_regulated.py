@@ -18,6 +18,7 @@ from anabranch._ruling import LEAST_AGAIN, Ruled, Ruling
 from anabranch._sampling import Reading
 from anabranch.abc import Limiter, Sampler
 from anabranch.events import ControllerFailed, Event, LimitChanged, LoadSampled
+from anabranch.samplers._scarcest import scarcest
 
 log = logging.getLogger("anabranch")
 
@@ -40,15 +41,27 @@ class Listening:
     Attributes:
         samplers: instead of those of the machine. cpu, memory: False makes these unknown.
         needs_signal: without any signal the law is not asked, and the limit stays.
+        beside: tells what else bounds the branches, as a sampler does; called in the loop, and
+            heard where the machine is.
     """
 
     samplers: tuple[Sampler, ...] | None = None
     cpu: bool = True
     memory: bool = True
     needs_signal: bool = False
+    beside: Callable[[], Mapping[str, float | None]] | None = None
 
-    def heard(self, sample: Mapping[str, float | None], share: float) -> dict[str, float | None]:
-        """Return what is heard of a sample; own memory is shared out by ``share`` of the use."""
+    def heard(
+        self, sample: Mapping[str, float | None], share: float, *, real: bool = True
+    ) -> dict[str, float | None]:
+        """Return what is heard of a sample; own memory is shared out by ``share`` of the use.
+
+        Args:
+            real: the loop's time is the machine's, which else is heard of by handed-in samplers.
+        """
+        if self.beside is not None and (real or self.samplers is not None):
+            lag = sample.get("loop_lag")
+            sample = {**scarcest([sample, self.beside()]), "loop_lag": lag}
         deaf = (() if self.cpu else OF_CPU) + (() if self.memory else OF_MEMORY)
         found = {name: None if name in deaf else sample.get(name) for name in SIGNALS}
         own = found["own_memory"]
@@ -100,12 +113,17 @@ class Regulated:
         return period if self._again is None else min(self._again, period)
 
     async def look(
-        self, sample: Mapping[str, float | None], share: float, *, may_grow: bool
+        self,
+        sample: Mapping[str, float | None],
+        share: float,
+        *,
+        may_grow: bool,
+        real: bool,
     ) -> bool:
         """Take a sample; tell whether the limit grew. A law that may not grow was not asked."""
         now = self._clock()
         counts = await self._counts.look(now)
-        heard = self.listening.heard(sample, share)
+        heard = self.listening.heard(sample, share, real=real)
         fields = {**attrs.asdict(counts, recurse=False), **heard}
         load = Load(t=now, limit=self.limiter.total_tokens, **fields)
         self._again = None

@@ -29,6 +29,8 @@ from tests.pipeline.adaptive import (
     crowd_step,
     run,
 )
+from tests.pipeline.machine import LIMIT, loaded
+from tests.pipeline.machine import run as run_limited
 
 # What a law is told ---------------------------------------------------------------------------
 
@@ -286,3 +288,14 @@ async def test_a_limit_around_the_step_is_named_too() -> None:
         await anyio.sleep(1)
         why = live.why_waiting("11")
     assert why == "2 of 2 tokens in use of a limit around the step (max_parallel_steps=, limiter=)"
+
+
+async def test_a_runs_own_limit_of_memory_is_told_as_the_memory_that_there_is() -> None:
+    law = Script([4])
+    machine = Machine(lambda t: {"memory_used": 2.0**30, "memory_total": 2.0**40})
+    with loaded() as load:
+        branches = {str(i): load.takes(str(i), 100, 1.0) for i in range(8)}
+        config = ConcurrencyConfig(4, controller=law, samplers=machine)
+        await run_limited(Step.parallel(branches, concurrency=config, timeout=None))
+    assert law.loads[0].memory_total == LIMIT * 2**20
+    assert law.loads[0].memory_used == 400 * 2**20

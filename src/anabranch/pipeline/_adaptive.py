@@ -16,7 +16,7 @@ from anabranch._regulate import Regulator
 from anabranch._regulated import Listening, Regulated
 from anabranch._ruling import Ruling
 from anabranch._scheduler import Scheduler
-from anabranch.abc import Controller
+from anabranch.abc import Controller, Sampler
 from anabranch.controllers import named
 
 DEFAULT_LAW = "weir"
@@ -33,6 +33,12 @@ class Adaptive:
     bounds: Bounds
     controller: Controller | None
     listening: Listening
+
+    def within(self, budget: Sampler | None) -> Adaptive:
+        """Return these terms for a run whose own limits of the machine ``budget`` tells."""
+        if budget is None:
+            return self
+        return attrs.evolve(self, listening=attrs.evolve(self.listening, beside=budget.sample))
 
     def begin(self, scheduler: Scheduler) -> None:
         """Begin to move the step's own limit: the first of its limiters."""

@@ -29,6 +29,7 @@ from anabranch.events import LimitChanged
 from anabranch.pipeline._gate import Gate
 from anabranch.pipeline._least_urgent import at_work, can_be_stopped, least_urgent
 from anabranch.pipeline._meter import Gauge, Reading, meter_of
+from anabranch.samplers._memory import MB
 
 if TYPE_CHECKING:
     from anabranch.pipeline._config import ResourceLimits
@@ -67,17 +68,18 @@ class Bound:
 
     Attributes:
         over: how many readings in a row were above. holds: whether to start nothing more.
-        figure: the last one that was known.
+        figure: the last one that was known, if one was (`known`).
     """
 
     limit: float
     over: int = 0
     holds: bool = False
     figure: float = 0.0
+    known: bool = False
 
     def see(self, figure: float) -> None:
         """Hear of a reading."""
-        self.figure = figure
+        self.figure, self.known = figure, True
         if figure > self.limit:
             self.over += 1
             self.holds = True
@@ -165,6 +167,13 @@ class Resources:
                 self.see(reading)
                 self._first.set()
                 await sleep(max(PERIOD_S, (SHARE - 1) * (clock() - began)))
+
+    def sample(self) -> Mapping[str, float | None]:
+        """Tell, as a sampler does, how much of ``max_memory_mb`` is in use: a limit follows it."""
+        memory = self._bounds.get(_MEMORY)
+        if memory is None or not memory.known:
+            return {}
+        return {"memory_used": memory.figure * MB, "memory_total": memory.limit * MB}
 
     def see(self, reading: Reading) -> None:
         """Hear of a reading, and do what is to be done."""

@@ -30,7 +30,7 @@ from anabranch.pipeline._config import (
 from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Branches, Plan, title
-from anabranch.pipeline._resources import is_pressed
+from anabranch.pipeline._resources import Resources, is_pressed
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
 from anabranch.pipeline._trial import Trial, tried
 
@@ -187,7 +187,8 @@ def scheduler_of(
         **more,
     )
     if own and terms.adaptive is not None:
-        scheduler.adapts = terms.adaptive.begin
+        budget = next((each for each in frame.rules if isinstance(each, Resources)), None)
+        scheduler.adapts = terms.adaptive.within(budget).begin
     return scheduler
 
 
