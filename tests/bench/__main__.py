@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import _breaching, _cancelling, _core, _lanes, _merging, _report, _scripts
+from tests.bench import _breaching, _cancelling, _core, _lanes, _merging, _pools, _report, _scripts
 from tests.bench._extent import FAST, WHOLE, Extent
 
 SUITES = {
@@ -19,7 +19,7 @@ SUITES = {
     "breaching": _breaching.CASES,
     "scripts": _scripts.CASES,
     "processes": _lanes.CASES,
-    "pools": _lanes.POOLS,
+    "pools": (*_pools.CASES, *_lanes.POOLS),
 }
 
 

@@ -37,6 +37,9 @@ class Extent:
     mapped_cpu: int = 200
     processed: tuple[tuple[int, float], ...] = ((40, 0.05), (2_000, 0.001))  # calls, seconds
 
+    pool_tasks: int = 10_000
+    pool_sleeps: int = 300
+
     def rounds_for(self, size: int) -> int:
         return self.big_rounds if size >= 100_000 else self.rounds
 
