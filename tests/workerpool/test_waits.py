@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures as futures_of
 import threading
 import time
 import warnings
@@ -266,3 +267,88 @@ def test_an_async_task_that_is_stopped_while_it_lends_leaves_the_tokens_right() 
         for each in [pool.submit(gauge, None, 0.002) for _ in range(5)]:
             each.result()
         assert gauge.peak == 1
+
+
+def test_waits_of_the_standard_library_lend_too() -> None:
+    with WorkerPool(1) as pool:
+
+        def depth(left: int) -> int:
+            if not left:
+                return 0
+            futures = [pool.submit(depth, left - 1)]
+            if left % 2:
+                return 1 + futures_of.wait(futures, timeout=5).done.pop().result()
+            return 1 + sum(each.result() for each in futures_of.as_completed(futures, timeout=5))
+
+        assert pool.submit(depth, 8).result(timeout=5) == 8
+
+
+def test_never_more_run_than_may_when_tasks_wait_by_the_standard_library() -> None:
+    gauge = Gauge()
+    with WorkerPool(2) as pool:
+
+        def parent() -> None:
+            for each in futures_of.as_completed([pool.submit(gauge, 1, 0.002) for _ in range(3)]):
+                each.result()
+            gauge("parent", 0.002)
+
+        for each in [pool.submit(parent) for _ in range(8)]:
+            each.result(timeout=5)
+    assert gauge.peak == 2
+
+
+def test_a_callback_that_exits_costs_the_pool_no_worker() -> None:
+    def exits(_: Any) -> None:
+        raise SystemExit
+
+    async def on_loop() -> int:
+        return 1
+
+    with WorkerPool(1) as pool:
+        for fn in (int, on_loop, int):
+            puppet = Puppet()
+            first = pool.submit(puppet)
+            second = pool.submit(fn)
+            second.add_done_callback(exits)
+            puppet.tell("finish")
+            assert first.result(timeout=5) == "done"
+            assert second.result(timeout=5) in (0, 1)
+        assert pool.submit(int, 7).result(timeout=5) == 7
+
+
+def test_without_another_thread_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def on_loop() -> None:
+        pass
+
+    pool = WorkerPool(WorkerPoolConfig(max_retries=0, task_timeout_seconds=None))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert [each.result() for each in [pool.submit(int, n) for n in range(3)]] == [0, 1, 2]
+        assert pool.get_task_result(pool.submit_task("t", threading.get_ident)).result == (
+            threading.get_ident()
+        )
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.submit(on_loop).result(timeout=5)
+    assert pool.submit(threading.get_ident).result(timeout=5) != threading.get_ident()
+    pool.shutdown()
+
+
+def test_a_thread_that_cannot_be_had_is_missed_by_nobody_who_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with WorkerPool(4) as pool:
+        puppet = Puppet()
+        first = pool.submit(puppet)
+        puppet.running.wait(5)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            others = [pool.submit(threading.get_ident) for _ in range(20)]
+        puppet.tell("finish")
+        assert first.result(timeout=5) == "done"
+        assert threading.get_ident() not in {each.result(timeout=5) for each in others}

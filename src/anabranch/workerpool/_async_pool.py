@@ -29,7 +29,6 @@ from anabranch.workerpool._counts import Counts
 from anabranch.workerpool._task import (
     ABANDONED,
     CANCELLED,
-    NO_KWARGS,
     RETRYING,
     RUNNING,
     TIMED_OUT,
@@ -119,7 +118,7 @@ class AsyncWorkerPool:
                 "the pool takes no tasks: its block was not entered, was left, or it was shut down"
             )
         task = Task(
-            task_name, task_fn, tuple(args), kwargs or NO_KWARGS, copy_context(), self._terms
+            task_name, task_fn, tuple(args), dict(kwargs or {}), copy_context(), self._terms
         )
         number = self._counts.submitted + 1
         task.number, task.id = number, f"{number:06d}-{task_name}"

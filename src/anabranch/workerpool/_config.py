@@ -90,7 +90,7 @@ class WorkerPoolConfig:
         max_retries: how often a task that failed is called again: n + 1 attempts.
         backoff_base_seconds: the wait before the first retry; it doubles with each.
         backoff_max_seconds: the longest wait.
-        enable_instrumentation: keep metrics for each task, and log its end.
+        enable_instrumentation: keep metrics for each task.
         keep_results: how many ended tasks can still be asked for; the oldest are forgotten first.
             None for all of them.
         loop: where async functions run: ``asyncio`` or ``trio``.

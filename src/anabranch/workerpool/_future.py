@@ -10,6 +10,7 @@ from anabranch._runtime import loop_runs_here
 from anabranch.workerpool._awaits import wait_for_future
 from anabranch.workerpool._clock import monotonic
 from anabranch.workerpool._hand import here
+from anabranch.workerpool._lending import Waiters
 from anabranch.workerpool._task import Task
 from anabranch.workerpool._waits import wait
 from anabranch.workerpool._ways import cancel
@@ -28,6 +29,7 @@ class TaskFuture(Future[T]):
 
     def __init__(self, board: Board, task: Task) -> None:
         super().__init__()
+        self._waiters = Waiters(board)
         self._board = board
         self._task: Task | None = task
 

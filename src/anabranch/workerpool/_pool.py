@@ -25,7 +25,7 @@ from anabranch.workerpool._config import WorkerPoolConfig, check_count, config_o
 from anabranch.workerpool._exit import end, end_at_exit
 from anabranch.workerpool._future import TaskFuture
 from anabranch.workerpool._mapping import map_over
-from anabranch.workerpool._task import NO_KWARGS, Task, TaskMetrics, TaskResult, Terms
+from anabranch.workerpool._task import Task, TaskMetrics, TaskResult, Terms
 from anabranch.workerpool._waits import wait
 from anabranch.workerpool._ways import abort
 
@@ -103,7 +103,7 @@ class WorkerPool(Executor):
             RuntimeError: the pool was shut down.
         """
         check_task("WorkerPool.submit_task", task_name, task_fn, args, kwargs, priority)
-        task = self._task(task_name, task_fn, tuple(args), kwargs or NO_KWARGS, self._terms)
+        task = self._task(task_name, task_fn, tuple(args), dict(kwargs or {}), self._terms)
         task.priority = priority
         self._board.add(task)
         return task.id

@@ -17,8 +17,6 @@ from anabranch._retry import Retry
 from anabranch._work import is_async
 from anabranch.errors import TaskExecutionError
 
-NO_KWARGS: Mapping[str, Any] = {}
-
 
 class TaskStatus(StrEnum):
     """Say where a task is; a status is a string and compares as one."""
@@ -107,6 +105,7 @@ class Task:
     deadline: float | None = None
     value: Any = None
     error: BaseException | None = None
+    told: TaskExecutionError | None = None  # what people see of the error; always the same
     coroutine: Any = None
     thread_name: str | None = None
     waits: list[Any] | None = None  # whoever waits for its end
@@ -159,7 +158,7 @@ class Task:
         success = self.status is COMPLETED
         error = None
         if not success:
-            error = TaskExecutionError(self._message())
+            error = self.told = self.told or TaskExecutionError(self._message())
             error.__cause__ = self.error
         return TaskResult(
             task_id=self.id,

@@ -6,6 +6,7 @@ Each function takes the board's lock itself, but for those that say that the cal
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,10 @@ def abort(board: Board, why: str) -> int:
 def settle(board: Board, tasks: Iterable[Task]) -> None:
     """Settle the futures of tasks that ended, then tell whoever waits."""
     for task in tasks:
-        settle_future(task)
-        board.told(task)
+        try:
+            settle_future(task)
+        finally:
+            board.told(task)
 
 
 def settle_future(task: Task) -> None:
@@ -124,14 +127,20 @@ def settle_future(task: Task) -> None:
     future: Future[Any] | None = task.future
     if future is not None:
         task.future = None
-        if task.status is COMPLETED:
-            future.set_result(task.value)
-        elif task.status is CANCELLED and not task.attempts:
-            Future.cancel(future)
-            future.set_running_or_notify_cancel()
-        else:
-            future.set_exception(task.error)
-        task.value = task.error = None
+        try:
+            if task.status is COMPLETED:
+                future.set_result(task.value)
+            elif task.status is CANCELLED and not task.attempts:
+                Future.cancel(future)
+                future.set_running_or_notify_cancel()
+            else:
+                future.set_exception(task.error)
+        except BaseException as raised:  # a callback's exit; what is an Exception is logged there
+            if threading.current_thread() is threading.main_thread():
+                raise
+            log.critical("a callback of task %s raised %r", task.name, raised)
+        finally:
+            task.value = task.error = None
     if log.isEnabledFor(logging.DEBUG):
         log.debug("task %s %s after %.3f s", task.name, task.status, task.ran)
 
