@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -155,13 +155,17 @@ class _Clock:
 
 
 class _LoopVar:
-    """Keep one value for each loop; anyio's RunVar does, at ten times the cost of a look."""
+    """Keep one value for each loop; anyio's RunVar does, at ten times the cost of a look.
 
-    __slots__ = ("_values",)
+    A value leads back to its loop, so it is dropped when the loop ends: else each of them stayed.
+    """
+
+    __slots__ = ("_ends", "_values")
 
     def __init__(self, name: str) -> None:
         del name
         self._values: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._ends: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     def get(self) -> Any:
         """Return the running loop's value; LookupError when it has none."""
@@ -169,7 +173,22 @@ class _LoopVar:
 
     def set(self, value: Any) -> None:
         """Set the running loop's value."""
-        self._values[asyncio.get_running_loop()] = value
+        loop = asyncio.get_running_loop()
+        self._values[loop] = value
+        if loop not in self._ends:
+            self._ends[loop] = end = self._at_the_end(loop)
+            try:
+                end.asend(None).send(None)  # to its yield, where nobody waits for anything
+            except StopIteration:
+                pass
+
+    async def _at_the_end(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        """Be closed by the loop when it ends, as all asynchronous generators are."""
+        try:
+            yield
+        finally:
+            self._values.pop(loop, None)
+            self._ends.pop(loop, None)
 
 
 class _Task:

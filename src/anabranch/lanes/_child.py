@@ -72,7 +72,7 @@ class ToParent(logging.Handler):
 def main(answers_to: int, lifeline: int) -> None:
     """Serve calls from stdin until it ends."""
     die_with_parent(lifeline)
-    requests = os.fdopen(os.dup(0), "rb")
+    own_stdin = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -82,6 +82,12 @@ def main(answers_to: int, lifeline: int) -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]  # the real ones
     answers = Answers(answers_to)
     logging.getLogger().addHandler(ToParent(answers))
+    with os.fdopen(own_stdin, "rb") as requests:
+        serve(requests, answers)
+
+
+def serve(requests: BinaryIO, answers: Answers) -> None:
+    """Make calls until there are no more."""
     refusal = prepared(requests)
     while True:
         kind, payload = read(requests)
