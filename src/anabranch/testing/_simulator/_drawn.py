@@ -1,4 +1,9 @@
-"""Draw scenarios by a seed, so that a law is judged on what nobody has tuned it for."""
+"""Draw scenarios by a seed, so that a law is judged on what nobody has tuned it for.
+
+Some could not be survived by any law, and would only tell of the drawing: the first wave of
+branches, which no law has decided about, fits into the memory; and a neighbour takes memory no
+faster than in two run times, so that a law that starts nothing more can make room.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,7 @@ from anabranch.testing._simulator._words import (
     Work,
 )
 
+FIRST_WAVE: Final = 10  # the most that a scenario of many cores begins with
 KINDS: Final = ("cpu", "waits", "mixed", "calls", "calls", "refusals", "heavy", "heavy", "gpu")
 MOST: Final = 250.0  # branches a second at best: a scenario should take no longer than that
 ROOM: Final = 0.8  # of the memory, for the branches that fit into it
@@ -42,7 +48,7 @@ def drawn(seed: int) -> Scenario:
         phases=_phases(rng, works, seconds, machine, best),
         machine=machine,
         downstream=downstream,
-        neighbours=_neighbours(rng, kind, machine, end),
+        neighbours=_neighbours(rng, kind, machine, end, 2 * alone(work)),
         senses=_senses(rng, end),
         ceiling=ceiling,
     )
@@ -56,12 +62,16 @@ def _phases(
         return [Phase(seconds=n, work=each) for n, each in zip(seconds, works, strict=True)]
     phases = []
     for work, whole in zip(works, seconds, strict=True):
-        alone = work.cpu.mean + work.wait.mean + work.call.mean
-        rate = min(best / alone, machine.cores / work.cpu.mean if work.cpu.mean else math.inf)
+        rate = min(best / alone(work), machine.cores / work.cpu.mean if work.cpu.mean else math.inf)
         for _ in range(2):
             supply = math.ceil(rate * whole / 2 * rng.uniform(0.2, 0.8))
             phases.append(Phase(seconds=whole / 2, work=work, supply=supply))
     return phases
+
+
+def alone(work: Work) -> float:
+    """Return how long a branch takes that has everything for itself, on average."""
+    return work.cpu.mean + work.wait.mean + work.call.mean
 
 
 def _log(rng: random.Random, low: float, high: float) -> float:
@@ -104,7 +114,7 @@ def _work(rng: random.Random, kind: str, machine: Machine, best: int, ceiling: i
 
 def _heavy(rng: random.Random, kind: str, machine: Machine, best: int) -> Work:
     whole = _log(rng, 2, 15)
-    fits = min(best, 60)
+    fits = min(max(best, math.ceil(1.3 * FIRST_WAVE)), 60)
     cpu = whole * min(1.0, machine.cores / fits) * rng.uniform(0.3, 0.9)
     weight = ROOM * (1 - machine.taken) * machine.memory / fits
     if machine.gpu_memory is not None:
@@ -162,7 +172,7 @@ def _downstream(rng: random.Random, kind: str, best: int, end: float) -> Downstr
 
 
 def _neighbours(
-    rng: random.Random, kind: str, machine: Machine, end: float
+    rng: random.Random, kind: str, machine: Machine, end: float, rise: float
 ) -> tuple[Neighbour, ...]:
     begin = rng.uniform(0.2, 0.6) * end
     leave = begin + rng.uniform(15, 40)
@@ -174,7 +184,7 @@ def _neighbours(
         course: Course = ((begin, 0), (begin, threads), (leave, threads), (leave, 0))
         return (Neighbour(threads=course, period=period),)
     if fate < 0.45 and kind == "heavy":
-        course = ((begin, 0), (begin + 5, share), (leave, share), (leave + 2, 0))
+        course = ((begin, 0), (begin + rise, share), (leave + rise, share), (leave + rise + 2, 0))
         return (Neighbour(memory=course),)
     return ()
 

@@ -118,7 +118,7 @@ def _memory() -> list[Scenario]:
     herd = Work(cpu=Times(3.8, "exponential"), memory=0.65 * GIB, ramp=3)
     spare = Work(cpu=Times(4, "exponential"), memory=0.32 * GIB, ramp=2)
     big = Machine(cores=64)
-    taken = ((60, 0.0), (65, 0.5), (110, 0.5), (112, 0.0))
+    taken = ((60, 0.0), (68, 0.5), (110, 0.5), (112, 0.0))
     return [
         Scenario(name="heavy", phases=[Phase(seconds=180, work=HEAVY)], machine=big),
         Scenario(
