@@ -18,7 +18,9 @@ SHARES = ("cpu", "cpu_pressure", "memory_pressure")
 SIZES = ("memory_used", "own_memory", "gpu_memory_used", "loop_lag")
 TOTALS = ("cores", "memory_total", "gpu_memory_total")
 COUNTS = ("in_use", "peak", "queued", "started", "finished", "failed", "rejected")
-MOST = 1e300  # beyond it sums overflow
+MOST = 1e100  # beyond it squares overflow
+LONGEST = 1e9  # seconds: no branch runs for so long
+MANY = 10**9
 
 
 def seen(load: Load, bounds: Bounds, last_t: float) -> Load:
@@ -29,8 +31,8 @@ def seen(load: Load, bounds: Bounds, last_t: float) -> Load:
     clean: dict[str, Any] = {name: _share(getattr(load, name)) for name in SHARES}
     clean |= {name: _size(getattr(load, name)) for name in SIZES}
     clean |= {name: _size(getattr(load, name)) or None for name in TOTALS}
-    clean |= {name: max(0, getattr(load, name)) for name in COUNTS}
-    clean["rejected"] = min(max(0, load.rejected), max(0, load.failed))
+    clean |= {name: min(MANY, max(0, getattr(load, name))) for name in COUNTS}
+    clean["rejected"] = min(clean["rejected"], clean["failed"])
     clean["latencies"] = _times(load.latencies)
     clean["ages"] = _times(load.ages)
     clean["limit"] = within(bounds, load.limit)
@@ -68,4 +70,4 @@ def _size(value: float | None) -> float | None:
 
 
 def _times(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple([each for each in values if 0 <= each < MOST])
+    return tuple([each for each in values if 0 <= each < LONGEST])

@@ -31,7 +31,7 @@ class Cpu:
     Attributes:
         busy: samples in a row in which work waited for cores. cuts: in a row without effect.
         above, avoided, pause: the limit before the last cut (0 for none), until when it is not
-            tried again, and how long that is.
+            tried again, and how long that is. stays: whether the cut was seen to have no effect.
         right, until: a limit below which cores fell idle, and until when that holds.
         run_time: the usual one when that was found.
     """
@@ -39,6 +39,7 @@ class Cpu:
     busy: int = 0
     cuts: int = 0
     above: int = 0
+    stays: bool = False
     avoided: float = -math.inf
     pause: float = PAUSE
     right: int = 0
@@ -78,7 +79,7 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
         return attrs.evolve(state, busy=0, cuts=cuts), math.inf, ""
     if not settled:
         return state, math.inf, ""
-    state = attrs.evolve(state, busy=state.busy + 1)
+    state = attrs.evolve(state, busy=state.busy + 1, stays=state.above > 0)
     if state.busy < 2:
         return state, math.inf, ""
     least = max(1, math.floor((now.cores or 1.0) * 0.75))
@@ -94,7 +95,8 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
         state,
         busy=0,
         cuts=state.cuts + 1,
-        above=int(now.limit),
+        above=max(int(now.limit), state.above if state.cuts else 0),
+        stays=False,
         avoided=now.t + pause,
         pause=pause,
     )
@@ -106,10 +108,11 @@ def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu,
     if not state.above or not settled or now.cpu is None or now.cpu >= IDLE:
         return state, 0.0, ""
     back = min(float(state.above), math.ceil(now.limit * AIM / max(now.cpu, 0.01)))
-    if back == state.above and back > now.limit + 1:
+    left = state.stays or now.cpu < LEFT
+    if not left and back == state.above and back > now.limit + 1:
         back = math.ceil(math.sqrt(now.limit * back))
     state = attrs.evolve(state, right=int(back), until=now.t + LATER, run_time=run_time)
-    if now.cpu < LEFT:
+    if left:
         state = attrs.evolve(state, above=0, avoided=-math.inf, pause=PAUSE)
     return state, back, cause(now)
 
