@@ -9,10 +9,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import _breaching, _cancelling, _core, _lanes, _merging, _pools, _report, _scripts
+from tests.bench import (
+    _adaptive,
+    _breaching,
+    _cancelling,
+    _core,
+    _lanes,
+    _merging,
+    _pools,
+    _report,
+    _scripts,
+)
 from tests.bench._extent import FAST, WHOLE, Extent
 
 SUITES = {
+    "adaptive": _adaptive.CASES,
     "core": _core.CASES,
     "cancelling": _cancelling.CASES,
     "merging": _merging.CASES,
