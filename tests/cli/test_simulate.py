@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
+from anabranch._terminal import counted_on_stderr
+from anabranch.cli import _simulate
 from anabranch.cli._app import main
 from anabranch.cli._simulate import law_named, seeds_of
 from anabranch.controllers import Fixed, Weir
@@ -78,6 +82,34 @@ def test_a_file_that_cannot_be_written_is_told(
     file = str(tmp_path / "no" / "x.svg")
     assert main(["simulate", "--scenario", "herd", "--plot", file]) == 1
     assert f"{file} cannot be written: No such file" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_simulate, "simulate", interrupted)
+    assert main(["simulate", "--scenario", "herd"]) == 130
+    assert capsys.readouterr().err == "anabranch: interrupted\n"
+
+
+class Terminal(io.StringIO):
+    """Be looked at by a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Terminal()
+    monkeypatch.setattr(sys, "stderr", seen)
+    monkeypatch.setenv("TERM", "xterm")
+    items = ["one", "\x1b[2Jtwo"]
+    assert list(counted_on_stderr(items, str)) == items
+    assert "2 of 2: " in seen.getvalue()
+    assert "\x1b[2J" not in seen.getvalue()
 
 
 @pytest.mark.parametrize(

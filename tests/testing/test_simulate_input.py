@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from anabranch import Bounds, ConfigurationError, Decision, Load
+from anabranch import Bounds, ConfigurationError, Decision, Load, UnknownOptionError
 from anabranch.abc import Controller
 from anabranch.controllers import Fixed
 from anabranch.testing import (
@@ -44,8 +44,30 @@ class Odd:
 @pytest.mark.parametrize("limit", [0, -1, 257, 2.5, math.nan, True, "8", None])
 def test_a_limit_out_of_bounds_is_refused_with_the_name_of_the_law(limit: Any) -> None:
     law: Controller = Odd(limit)
-    with pytest.raises(ConfigurationError, match=r"Odd at 0.25 s of small, from 1 to 256"):
+    with pytest.raises(ConfigurationError, match=r"Odd at 0.25 s of small: .* from 1 to 256"):
         simulate(scenario(WAITS), law, oracle=False)
+
+
+@attrs.frozen
+class Mute:
+    """Decide nothing."""
+
+    def initial(self, bounds: Bounds, /) -> None:
+        return None
+
+    def next(self, state: None, load: Load, /) -> None:
+        return None
+
+
+def test_what_is_no_law_or_no_scenario_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Mute at 0\.25 s of small: None is no Decision"):
+        simulate(scenario(WAITS), Mute(), oracle=False)
+    with pytest.raises(ConfigurationError, match="is no controller"):
+        simulate("knee", Fixed)
+    with pytest.raises(ConfigurationError, match="is no scenario"):
+        simulate(WAITS, Fixed(1))
+    with pytest.raises(UnknownOptionError, match="did you mean 'seed'"):
+        simulate("knee", Fixed(1), sede=1)
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:

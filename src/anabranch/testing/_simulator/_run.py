@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import attrs
 
-from anabranch._load import Load
+from anabranch._load import Decision, Load
+from anabranch._options import exact
 from anabranch.abc import Controller
 from anabranch.errors import ConfigurationError
 from anabranch.testing._simulator._asking import GROWTH, Moment
@@ -73,6 +74,7 @@ class Simulation:
         return self.refusals / self.minutes
 
 
+@exact("simulate")
 def simulate(
     scenario: Scenario | str, controller: Controller, seed: int = 0, *, oracle: bool = True
 ) -> Simulation:
@@ -87,32 +89,13 @@ def simulate(
         oracle: also look for the best fixed limits, which takes some twenty runs the first time.
 
     Raises:
-        ConfigurationError: no scenario of that name; a limit outside of the scenario's bounds.
+        ConfigurationError: no scenario of that name, no controller, or a limit out of bounds.
     """
     if isinstance(scenario, str):
         scenario = scenario_named(scenario)
-    bounds = scenario.bounds
-    state = controller.initial(bounds)
-    changes: list[Change] = []
-    loads: list[Load] = []
-
-    def law(load: Load) -> tuple[int, float | None]:
-        nonlocal state
-        loads.append(load)
-        decision = controller.next(state, load)
-        new = decision.limit
-        if isinstance(new, bool) or not isinstance(new, int) or not 1 <= new <= bounds.ceiling:
-            raise ConfigurationError(
-                f"{type(controller).__name__} at {load.t:g} s of {bounds_of(scenario)}: "
-                f"limit={new!r:.80}; decide a whole number within the bounds"
-            )
-        state = decision.state
-        given = min(new, GROWTH * int(load.limit))
-        if given != load.limit:
-            changes.append(Change(load.t, int(load.limit), given, decision.reason))
-        return new, decision.again
-
-    world = World(scenario, seed, bounds.initial, law)
+    _check(scenario, controller)
+    asked = _Asked(scenario, controller)
+    world = World(scenario, seed, scenario.initial, asked)
     world.run()
     found = oracle_of(scenario, seed) if oracle else None
     return Simulation(
@@ -123,18 +106,55 @@ def simulate(
         kills=world.counts.killed,
         refusals=world.counts.refused,
         minutes=scenario.seconds / 60,
-        reversals=reversals_a_minute(scenario, changes),
+        reversals=reversals_a_minute(scenario, asked.changes),
         reached=None if found is None else seconds_until(world.good, found.seconds),
         counts=world.counts,
         moments=tuple(world.asking.moments) if world.asking else (),
-        changes=tuple(changes),
-        loads=tuple(loads),
+        changes=tuple(asked.changes),
+        loads=tuple(asked.loads),
     )
 
 
-def bounds_of(scenario: Scenario) -> str:
-    """Return a scenario's bounds in words."""
-    return f"{scenario.name:.80}, from 1 to {scenario.ceiling}"
+class _Asked:
+    """Ask a controller within its bounds; keep what it was told, and what came of it."""
+
+    def __init__(self, scenario: Scenario, controller: Controller) -> None:
+        self.changes: list[Change] = []
+        self.loads: list[Load] = []
+        self._controller = controller
+        self._scenario = scenario
+        self._state = controller.initial(scenario.bounds)
+
+    def __call__(self, load: Load) -> tuple[int, float | None]:
+        self.loads.append(load)
+        decision: object = self._controller.next(self._state, load)
+        if not isinstance(decision, Decision):
+            raise self._refusal(load, f"{decision!r:.80} is no Decision; return one")
+        new: object = decision.limit
+        fits = isinstance(new, int) and not isinstance(new, bool)
+        if not fits or not 1 <= decision.limit <= self._scenario.ceiling:
+            words = f"limit={new!r:.80}; decide a whole number from 1 to {self._scenario.ceiling}"
+            raise self._refusal(load, words)
+        self._state = decision.state
+        given = min(decision.limit, GROWTH * int(load.limit))
+        if given != load.limit:
+            self.changes.append(Change(load.t, int(load.limit), given, decision.reason))
+        return decision.limit, decision.again
+
+    def _refusal(self, load: Load, words: str) -> ConfigurationError:
+        where = f"{type(self._controller).__name__} at {load.t:g} s of {self._scenario.name:.80}"
+        return ConfigurationError(f"{where}: {words}")
+
+
+def _check(scenario: object, controller: object) -> None:
+    if not isinstance(scenario, Scenario):
+        raise ConfigurationError(
+            f"simulate: {scenario!r:.80} is no scenario; give one, or the name of one"
+        )
+    if isinstance(controller, type) or not isinstance(controller, Controller):
+        raise ConfigurationError(
+            f"simulate: {controller!r:.80} is no controller; give one with initial() and next()"
+        )
 
 
 def reversals_a_minute(scenario: Scenario, changes: list[Change]) -> float | None:
