@@ -6,15 +6,18 @@ what others write after that only as long as they are waited for.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import struct
-import termios
+import sys
 import time
 
 from anabranch.lanes._start import Process
 from anabranch.lanes._stream import Stream
+
+if sys.platform != "win32":  # there are no scripts there, but everything else imports this
+    import fcntl
+    import termios
 
 PIECE = 64 * 1024
 BLIND_S = 0.02  # between two looks at a process of which the system gives no descriptor

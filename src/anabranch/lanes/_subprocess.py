@@ -8,6 +8,7 @@ returns.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import attrs
 from anabranch._host import Host, current_host
 from anabranch._options import exact
 from anabranch._work import check_seconds
-from anabranch.errors import ScriptFailedError
+from anabranch.errors import LaneError, ScriptFailedError
 from anabranch.lanes._beside import Beside
 from anabranch.lanes._room import FIRST_S, LONGEST_S, PATIENCE_S, ROOM, is_scarce
 from anabranch.lanes._running import Running
@@ -78,8 +79,11 @@ async def run(script: Script, timeout: float | None = None) -> Finished:
         timeout: seconds from its start; then it is ended, with ``kind="timeout"``.
 
     Raises:
+        LaneError: this is Windows.
         Exception: what ``on_line`` raised; the script was ended for it.
     """
+    if sys.platform == "win32":
+        raise LaneError("scripts need a POSIX system, and this is Windows: lane='cpu' runs there")
     host = current_host()
     await host.runtime.lowlevel.checkpoint_if_cancelled()
     alone, wait = 0.0, FIRST_S  # seconds of refusals while nothing else of ours ran
