@@ -30,8 +30,9 @@ from anabranch.cli._report import say
 from anabranch.cli._signals import Signals
 from anabranch.cli._stdout import UnwritableError
 from anabranch.errors import JournalError
-from anabranch.samplers._cores import cores
+from anabranch.pipeline import ConcurrencyConfig
 
+FOLLOWING: Final = ConcurrencyConfig()  # how `-j auto` follows the load: as a step does
 MOST: Final = 101  # failures that an exit code tells: as GNU parallel's, 101 is more than 100
 
 
@@ -117,12 +118,16 @@ class Run:
         self, host: Host, gate: Gate, limit: float, observer: Observer | None
     ) -> None:
         terms = self._work.terms
-        async with open_scheduler(
+        scheduler = open_scheduler(
             limit,
             observer=observer,
             recorder=self._work.past.records,
             recorder_failure=terms.journal_failure,
-        ) as scheduler:
+        )
+        moving = FOLLOWING.adaptive() if terms.jobs is None else None
+        if moving is not None:
+            scheduler.adapts = moving.begin
+        async with scheduler:
             self._scheduler = scheduler
             scheduler.feed(self._jobs(host, gate))
             async for outcome in scheduler.outcomes:
@@ -241,7 +246,7 @@ def exit_code(run: Run, rule: HaltRule | None) -> int:
 
 def _limit(terms: Terms) -> float:
     if terms.jobs is None:
-        return min(10, max(2, int(2 * cores())))
+        return FOLLOWING.initial_limit()
     number = terms.jobs.number
     return number if number == math.inf else int(number)
 
