@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TextIO
 
@@ -202,7 +203,7 @@ def _guarded(
     """Run, and turn what goes wrong into a message and an exit code."""
     try:
         template, rows = _understood(terms, words, arg_files, reading)
-        with results_only(terms.json) as out:
+        with results_only(terms.json) as out, closing(rows):
             if terms.dry_run:
                 return _shown(template, rows, out)
             return _run(terms, template, rows, signals, out)
@@ -231,7 +232,7 @@ def _understood(
         sources = [[MARKS[1], STDIN]]
         if sys.stdin is not None and sys.stdin.isatty():
             say("arguments are read from the terminal; end them with Ctrl-D")
-    template = Template(command, shell=terms.shell)
+    template = Template(command, by_shell=terms.shell)
     _check_program(command, terms.shell)
     if reading.colsep is None and reading.size == 1:
         _check_places(template, len(sources))

@@ -155,7 +155,9 @@ class Rows:
         return self._put_back.popleft()
 
     def _more(self) -> None:
+        self._reads = True
         args = self._first.batch()
+        self._reads = False
         if args:
             combined = (row for arg in args for row in product([arg], *self._others))
             columns = map(self._columns, combined)
@@ -165,11 +167,17 @@ class Rows:
         else:
             self._ended = True
 
+    def close(self) -> None:
+        """Read no further; a file that a thread waits for is left to it."""
+        if isinstance(self._first, File) and not self._reads:
+            self._first.close()
+
     def read_all(self) -> None:
         """Read everything there is, so that ``total`` is known."""
         rows = [row for rows in iter(self.batch, []) for row in rows]
         self._put_back.extend(rows)  # only now: `batch` empties it
 
+    _reads = False  # waits for the first source
     _held: tuple[Row, ...] = ()  # of a job that is not full yet
 
     def _grouped(self, rows: Iterable[Row]) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """Put the arguments of a job into its command: ``{}``, ``{.}``, ``{/}``, ``{2}`` and the like.
 
 A command is a list of words and stays one: whatever is in an argument, it remains one argument.
-With ``shell`` the words are a line for ``/bin/sh``, and arguments reach it as its parameters
+With ``by_shell`` the words are a line for ``/bin/sh``, and arguments reach it as its parameters
 (``"${1}"``), which a shell never reads as code; their place in quotes decides how they are written.
 """
 
@@ -61,24 +61,24 @@ class Template:
 
     Args:
         words: of the command; none if each input line is a command itself.
-        shell: a shell reads them.
+        by_shell: a shell reads them.
 
     Raises:
         WrongUsageError: a replacement string that is not offered.
     """
 
-    def __init__(self, words: Sequence[str], *, shell: bool) -> None:
+    def __init__(self, words: Sequence[str], *, by_shell: bool) -> None:
         perl = next((word for word in words if _PERL.search(word)), None)
         if perl is not None:
             raise WrongUsageError(
                 f"exec: {perl:.80}: Perl expressions are not offered; compute the argument before"
             )
-        self._shell = shell
+        self._shell = by_shell
         parts = [_parts(word) for word in words]
         if parts and not any(isinstance(part, Token) for word in parts for part in word):
             parts.append([Token()])
         self._words = parts
-        self._pieces = _in_quotes(_joined(parts)) if shell else []
+        self._pieces = _in_quotes(_joined(parts)) if by_shell else []
 
     @property
     def tokens(self) -> list[Token]:
