@@ -170,7 +170,7 @@ def _say_late(spent: Amounts) -> None:
 def _outside() -> OutsideRunError:
     processes: Any = sys.modules.get("multiprocessing.process")
     if (processes is not None and processes.parent_process() is not None) or (
-        "anyio.to_process" in sys.orig_argv  # a worker of lane='cpu'
+        "anabranch_child" in sys.modules  # a process of lane='cpu'
     ):
         return OutsideRunError(
             "charge() cannot reach its run from another process: return an object that has "
