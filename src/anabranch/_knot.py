@@ -60,6 +60,7 @@ async def take(
             first = next(filter(_is_away, pairs), pairs[0]) if turn % count else pairs[0]
             # Behind somebody who waits on behalf of the same, it waits for what that one waits for.
             held.waits_for = first[1] if first[0].coming is None else first[0].coming_for
+            held.turn = first[0].coming
             if not await _stand_in_line(*first, runtime):
                 continue
             pairs = wanted(limiters, held)
@@ -225,6 +226,8 @@ def _block_moves(block: Block, seen: set[Held]) -> bool:
             if any(_block_moves(inner, seen) for inner in held.blocks):
                 return True
     return any(
-        waiter.waits_for is None or not _is_stuck(waiter.waits_for, seen)
+        waiter.waits_for is None
+        or (waiter.turn is not None and waiter.turn.is_set())  # it is about to look again
+        or not _is_stuck(waiter.waits_for, seen)
         for waiter in block.waiting
     )

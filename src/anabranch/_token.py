@@ -36,6 +36,7 @@ class Held:
         "limiters",
         "missing",
         "parent",
+        "turn",
         "waits_for",
     )
 
@@ -49,6 +50,7 @@ class Held:
         self.closed = False
         self.hand: Any = None  # of a pipeline's step: what is charged here is its branch's
         self.waits_for: Limiter | None = None
+        self.turn: Any = None  # the Event of somebody else whom it waits behind
         self.coming: Any = None  # an Event while somebody waits in line on its behalf
         self.coming_for: Limiter | None = None  # what that one waits for
         self.missing = _NOTHING  # lent, let go, or lost to a cancellation meanwhile

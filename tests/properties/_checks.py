@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anabranch._runtime import current, on_trio
+from anabranch._token import Held, wanted
 from anabranch._work import Outcome, Status
 from tests.leaks import new, tasks
 from tests.properties import _programs as p
@@ -149,8 +150,15 @@ async def _look(world: World) -> None:
         for run in world.runs:
             if run.is_open and not run.domain.cancelled():
                 waiting = [branch.key for branch in run.scheduler.ledger.queue.waiting()]
-                free = all(each.borrowed_tokens < each.total_tokens for each in run.limiters)
+                # What its parents have lent and lack must be there as well, or they would work
+                # without it (docs/explanation/hand.md).
+                needed = [*run.limiters, *_lacking(run.scheduler.ledger.parent)]
+                free = all(each.borrowed_tokens < each.total_tokens for each in needed)
                 world.claim(not (waiting and free), f"{waiting} wait, and tokens are free")
+
+
+def _lacking(held: Held | None) -> list[Any]:
+    return [] if held is None else [limiter for _, limiter in wanted((), held)]
 
 
 def _check_run(run: Run, world: World) -> None:
