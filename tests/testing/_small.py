@@ -48,8 +48,7 @@ class Told:
         return Decision((bounds, count + 1), limit, reason, self.again)
 
 
-def brief(scenario: Scenario) -> Scenario:
-    """Return a scenario of which every phase takes six seconds."""
-    return attrs.evolve(
-        scenario, phases=[attrs.evolve(phase, seconds=6.0) for phase in scenario.phases]
-    )
+def brief(scenario: Scenario, most: float = 6.0) -> Scenario:
+    """Return a scenario of which no phase takes longer than so many seconds."""
+    phases = [attrs.evolve(each, seconds=min(most, each.seconds)) for each in scenario.phases]
+    return attrs.evolve(scenario, phases=phases)
