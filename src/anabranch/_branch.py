@@ -19,7 +19,8 @@ from anabranch.lanes._process import CPU_LANE, CpuLane
 # How a branch is called. ASYNC: a coroutine in the hand's task; PLAIN: where it stands;
 # THREAD: in a thread hand. Every other lane is an async call, of the lane's own `run`.
 # TRIED: as ASYNC, but it may be tried again, or fall back: not for the hot loop.
-ASYNC, PLAIN, THREAD, TRIED = range(4)
+# STRUCK: not at all; it was cancelled before it could be queued, and ends as it is.
+ASYNC, PLAIN, THREAD, TRIED, STRUCK = range(5)
 
 QUEUE_TIMEOUT = "(queue_timeout=)"  # ends the reason of a branch that waited too long
 
@@ -128,6 +129,10 @@ class Branch:
     def whose(self) -> str:
         """Say whose its timeout is, and its error."""
         return "its fallback" if self.tries is not None and self.tries.fell_back else "the branch"
+
+    def strike(self, reason: str) -> None:
+        """Have it end as cancelled as soon as a hand takes it up."""
+        self.kind, self.reason, self.timeout, self.tries = STRUCK, reason, None, None
 
     def end_badly(
         self, error: Exception | None, *, ran_out: bool, stopped: str, abandoned: bool

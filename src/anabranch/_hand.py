@@ -15,7 +15,7 @@ from typing import Any
 
 from anabranch._again import settled
 from anabranch._attempt import step_in
-from anabranch._branch import ASYNC, PLAIN, THREAD, Branch
+from anabranch._branch import ASYNC, PLAIN, STRUCK, THREAD, Branch
 from anabranch._courtesy import (
     let_the_loop_go_round,
     must_make_way,
@@ -238,6 +238,9 @@ class Hand(Lease):
         """Run what is no plain case of the hot loop; return the branch that is to be recorded."""
         if branch.kind == THREAD:
             return await self._run_thread(branch)
+        if branch.kind == STRUCK:
+            branch.status = Status.CANCELLED
+            return branch
         self._begin(branch, now)
         context = self._origin.copy() if branch.context is None else branch.context
         context.run(holding.set, self.held)

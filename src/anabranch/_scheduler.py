@@ -23,7 +23,7 @@ from anabranch._hand import Hand
 from anabranch._host import Host, current_host
 from anabranch._intake import Intake
 from anabranch._knot import Loan, close_block, open_block, take
-from anabranch._ledger import Ledger
+from anabranch._ledger import Course, Ledger
 from anabranch._limits import lendable, limiters_of
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
@@ -134,7 +134,7 @@ class Scheduler:
             ledger.make_grace, ledger.counted, ledger.alive = self._make_grace, True, set()
         self._nursery = await self._nursery_block.__aenter__()
         if self.adapts is not None:
-            ledger.on_arm = partial(self.adapts, self)
+            ledger.course = Course(partial(self.adapts, self))
         if self._timeout is not None or ledger.counted:
             ledger.unarmed, ledger.brief = True, host.brief
             ledger.scope = self._nursery.cancel_scope
@@ -319,9 +319,7 @@ class Scheduler:
 
     def _check_open(self) -> None:
         if self._state not in ("open", "leaving") or self.ledger.stopped:
-            why = (
-                self.ledger.stopped if self._state in ("open", "leaving") else "its block was left"
-            )
+            why = "its block was left" if self._state == "closed" else self.ledger.stopped
             if self._state == "new":
                 why = "its block was not entered yet"
             raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")

@@ -19,7 +19,7 @@
     ├── BranchTimedOutError            the branch's: its own timeout struck (a TimeoutError)
     ├── BranchCancelledError           nobody's: stopped by a deadline, a rule, or from outside
     ├── TaskExecutionError             the task's: it did not succeed; the cause is what it raised
-    ├── WaitTimeoutError               the caller's: a wait was over before its tasks (a TimeoutError)
+    ├── WaitTimeoutError               the caller's: a wait ended before its tasks (a TimeoutError)
     ├── DeadlockError                  the caller's: tasks that would wait for each other
     ├── MergeError                     the branches': what they changed does not go together
     └── StepFailedError                the step's: it failed, and no branch has an error of its own

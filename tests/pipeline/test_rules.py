@@ -16,6 +16,7 @@ from anabranch import (
     Halt,
     HostLoopError,
     Pipeline,
+    Retry,
     Status,
     Step,
     StepResult,
@@ -512,3 +513,37 @@ async def test_a_glob_that_matched_one_of_them_is_not(glob: str) -> None:
     rule = CancelWhen("b", "failed", cancel=glob)
     step = Step.parallel("s", {"m": mapped, "b": sleeper(2)}, cancel_when=[rule])
     assert (await Pipeline([step]).run(1)).success
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("kind", ["plain", "timed", "tried", "async items"])
+async def test_a_rule_reaches_the_items_that_are_made_after_it_came_true(
+    limit: int, kind: str
+) -> None:
+    begun: list[float] = []
+
+    async def low(item: int) -> int:
+        begun.append(anyio.current_time())
+        await anyio.sleep(2)
+        return item
+
+    async def made() -> Any:
+        for number in range(10):
+            await anyio.sleep(0.1)
+            yield number
+
+    how = {"timed": {"timeout": 5}, "tried": {"retry": Retry(2)}}.get(kind, {})
+    items = (lambda _: made()) if kind == "async items" else range(10)
+    mapped = Step.map_over("m", Step("low", low, **how), items=items, max_concurrency=limit)
+    rule = CancelWhen("high", "succeeded", cancel="m/*")
+    began = anyio.current_time()
+    step = Step.parallel("s", {"high": sleeper(3), "m": mapped}, cancel_when=[rule])
+    result = await run(step)
+    items_of = result.branches["m"].branches
+    assert len(items_of) == 10, "each item has a result"
+    assert {each.reason for each in items_of.values() if not each.success} == {
+        "rule: high succeeded"
+    }
+    assert all(at - began < 3 for at in begun)
+    assert result.success
+    assert anyio.current_time() - began < 5

@@ -43,6 +43,10 @@ class Guard:
     def filled(self, scheduler: Scheduler) -> None:
         """Hear that its branches are queued."""
 
+    def forbids(self, key: str) -> str:
+        """Say why a branch must not begin: never, here."""
+        return ""
+
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)

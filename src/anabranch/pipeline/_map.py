@@ -154,6 +154,10 @@ class _Mapping:
         """Make the branch of one item."""
         frame = self._frame
         branch = self._plan.branch(str(next(self._numbers)), (item,), frame, frame.run.clock())
+        for rules in frame.rules:
+            reason = rules.forbids(branch.key)
+            if reason:
+                branch.strike(reason)
         if self._keeps:
             self._branches.append(branch)
         return branch

@@ -276,6 +276,15 @@ class Rules:
         for rule, reason in self._fired.items():
             self._cancel_in(scheduler, rule, "", reason)
 
+    def forbids(self, key: str) -> str:
+        """Say why a branch that is only made now must not begin; empty if it may."""
+        path = key.removeprefix(self._path)
+        for rule, reason in self._fired.items():
+            if matcher(rule.cancel)(path):
+                self._cancelled += 1
+                return reason
+        return ""
+
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)
