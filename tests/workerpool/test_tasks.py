@@ -84,6 +84,7 @@ def test_a_plain_function_that_returns_a_coroutine_is_awaited() -> None:
         assert [pool.submit(lambda n=n: double(n)).result() for n in range(5)] == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_many_threads_may_submit_at_once() -> None:
     with WorkerPool(4) as pool, ThreadPoolExecutor(8) as others:
         ids = list(others.map(lambda n: pool.submit_task("t", int, (n,)), range(2_000)))
