@@ -32,6 +32,28 @@ _NO_TOTALS: list[float] = []
 _NO_EVENTS: list[Any] = []
 
 
+class Course:
+    """Keep what only a step needs whose own limit moves.
+
+    Attributes:
+        begin: begins to move it, once a branch waits for longer than a checkpoint.
+        regulation: what moves it, once it does.
+        rest: ends that when nothing is left that could run.
+    """
+
+    __slots__ = ("begin", "regulation", "rest")
+
+    def __init__(self, begin: Callable[[], object]) -> None:
+        self.begin = begin
+        self.regulation: Any = None
+        self.rest: Callable[[], object] = bool
+
+    def close(self) -> None:
+        """Let go of what leads back to the scheduler."""
+        self.begin = self.rest = bool
+        self.regulation = None
+
+
 class Ledger:
     """Share one scheduler's state with its hands; plain attributes, for the hot loop."""
 
@@ -78,9 +100,7 @@ class Ledger:
     counted = False  # whether hands are counted
     alive: set[Any] = _NO_HANDS  # hands that have not ended
     sentry: Any = None  # the scope of who sees that everything is being cancelled
-    on_arm: Callable[[], None] | None = None  # begins what only a long step needs
-    regulation: Any = None  # what moves the step's own limit, once it does
-    rest: Callable[[], object] = bool  # ends it when nothing is left that could run
+    course: Course | None = None  # where the step's own limit moves
     tally: Any = None  # what counts ended branches, where they are not kept
     brief: Any = None  # what a coroutine yields that the loop resumes at once
     _stride = 1
@@ -147,17 +167,16 @@ class Ledger:
         A ring for each step would keep the garbage collector busy.
         """
         self.grow, self.make_grace = _grow_no_more, None
-        self.on_arm = self.regulation = None
-        self.rest = bool
+        if self.course is not None:
+            self.course.close()
 
     def arm(self) -> None:
         """Tell the loop of the deadline: something waits for longer than a checkpoint."""
         if self.unarmed:
             self.unarmed = False
             self.scope.deadline = self.deadline
-            if self.on_arm is not None:
-                begin, self.on_arm = self.on_arm, None
-                begin()
+            if self.course is not None and self.course.regulation is None:
+                self.course.begin()
             if self.alive and self.watch() is not None:
                 self.grace.stand()
 
@@ -168,6 +187,16 @@ class Ledger:
             self.sentry.cancel(reason="no branch runs")
             self.sentry, self.unarmed = None, True
         self.rest()
+
+    @property
+    def regulation(self) -> Any:
+        """What moves the step's own limit; None where nothing does, or not yet."""
+        return None if self.course is None else self.course.regulation
+
+    def rest(self) -> None:
+        """Hear that nothing may be left that could run: then nobody's limit needs to move."""
+        if self.course is not None:
+            self.course.rest()
 
     def is_idle(self) -> bool:
         """Tell whether no hand is left, where they are counted, and none is to come."""

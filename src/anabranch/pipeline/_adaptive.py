@@ -42,8 +42,10 @@ class Adaptive:
 
     def begin(self, scheduler: Scheduler) -> None:
         """Begin to move the step's own limit: the first of its limiters."""
-        scheduler.ledger.regulation = regulation = Regulation(self, scheduler)
-        scheduler.ledger.rest = regulation.rest
+        course = scheduler.ledger.course
+        assert course is not None, "it is what has this called"
+        course.regulation = regulation = Regulation(self, scheduler)
+        course.rest = regulation.rest
 
 
 class Regulation:
