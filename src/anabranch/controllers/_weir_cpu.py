@@ -20,6 +20,7 @@ STILL = 0.92  # above it nothing grows
 IDLE = 0.85  # below it a cut was too much
 LEFT = 0.6  # below it the cut was for somebody who has left
 AIM = 0.98
+LONG = 6.0  # seconds
 PAUSE, LONGEST = 10.0, 120.0
 LATER = 60.0  # seconds for which a limit that was right is not cut again
 
@@ -80,7 +81,8 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
     if not settled:
         return state, math.inf, ""
     state = attrs.evolve(state, busy=state.busy + 1, stays=state.above > 0)
-    if state.busy < 2:
+    # Long ones that began together are busy together, and a while later they are not.
+    if state.busy < (2 if run_time < LONG else 4):
         return state, math.inf, ""
     least = max(1, math.floor((now.cores or 1.0) * 0.75))
     if now.t < state.until and run_time < 1.35 * state.run_time:

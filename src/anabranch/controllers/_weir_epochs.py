@@ -118,12 +118,12 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     over = window.span >= min(LONGEST_LOOK, max(3.0, 2 * run_time))
     narrow = math.log(window.limit / low.limit) < NARROW
     long = window.span >= LONGEST_LOOK
-    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long)):
-        return _grow(state, now, reach, yields(window))
     if bought + (1 if over else 2) * error < ENOUGH:
         target = _little(state, low)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
         return _hold(state, now, target, FIRST_WAIT), target, cause
+    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long)):
+        return _grow(state, now, reach, yields(window))
     return state, now.limit, ""
 
 

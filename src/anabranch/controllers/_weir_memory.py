@@ -19,7 +19,7 @@ FULL = 0.92  # from here on machines swap: whatever was learnt, start nothing
 FORGOTTEN = 60.0  # seconds after which a weight counts half, or six run times
 SMOOTH = 0.6  # seconds over which readings are averaged, by half-life
 QUICK, SLOW = 0.25, 1.0  # likewise, of what others use: what lies between them is a trend
-LATE = 2.0  # seconds after which half of those who have ended are forgotten
+LATE = 5.0  # seconds after which half of those who have ended are forgotten
 HEAVIER = 1.04
 STEADY = 0.02  # of all memory: a smaller trend is none
 
