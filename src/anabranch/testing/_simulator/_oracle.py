@@ -1,6 +1,7 @@
 """Look for the best fixed limit of each phase, by trying: what a patient person would have found.
 
 Limits are tried in steps of a factor of two, then between those around each phase's best one.
+Where more is lost than won in every phase, larger ones are not tried: they only lose more.
 A phase's goodput is of its own time, in a run that had that limit from the beginning.
 """
 
@@ -51,14 +52,14 @@ def oracle_of(scenario: Scenario, seed: int) -> Oracle:
             tried[limit] = world.good
         return [sum(tried[limit][begin:end]) for begin, end in spans]
 
-    limit = scenario.ceiling
-    while limit > 1:
-        goodputs(limit)
-        limit //= 2
-    goodputs(1)
+    limit = 1
+    while max(goodputs(limit)) >= 0 and limit < scenario.ceiling:
+        limit = min(2 * limit, scenario.ceiling)
     for place in range(len(spans)):
         _refine(tried, scenario.ceiling, lambda limit, place=place: goodputs(limit)[place])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-    best = [max(tried, key=lambda limit: goodputs(limit)[place]) for place in range(len(spans))]
+    best = [
+        max(tried, key=lambda limit: (goodputs(limit)[place], limit)) for place in range(len(spans))
+    ]
     found = [goodputs(limit)[place] for place, limit in enumerate(best)]
     series = [
         value
