@@ -139,6 +139,21 @@ async def test_a_script_that_stopped_itself_is_ended_like_any_other():
     assert time.monotonic() - before < 1
 
 
+async def test_a_script_that_stopped_itself_and_would_never_go_on_fails(monkeypatch):
+    monkeypatch.setattr("anabranch.lanes._pump.LOOK_S", 0.05)
+    monkeypatch.setattr("anabranch.lanes._pump.STOPPED_S", 0.2)
+    with anyio.fail_after(3):
+        done = await run_script(shell("echo so far; kill -STOP $$; echo never"))
+    assert (done.kind, done.exit_code, done.stdout) == ("signal", -9, b"so far\n")
+    assert done.error == "stopped by SIGSTOP (signal 19), and nobody let it go on: ended"
+
+
+async def test_a_script_that_is_stopped_for_a_moment_goes_on(monkeypatch):
+    monkeypatch.setattr("anabranch.lanes._pump.LOOK_S", 0.05)
+    line = "for i in 1 2 3; do (sleep 0.1; kill -CONT $$) & kill -STOP $$; done; echo end"
+    assert (await run_script(shell(line))).stdout == b"end\n"
+
+
 async def test_a_reader_that_blocks_keeps_no_script_alive():
     def stuck(_, __):
         time.sleep(1.5)

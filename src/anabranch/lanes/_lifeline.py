@@ -85,6 +85,8 @@ class Lifeline:
     def _start(self) -> None:
         """Start the reaper; without one, scripts run all the same, and it is said once."""
         try:
+            if not (sys.executable and PROGRAM.is_file()):
+                raise FileNotFoundError(f"no interpreter, or no file {PROGRAM}")
             with _shared(SLOTS * SLOT.size) as table_file:
                 table = mmap.mmap(table_file, SLOTS * SLOT.size)
                 self._first = subprocess.Popen(

@@ -11,6 +11,7 @@ import select
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from anabranch.lanes._start import Process
 from anabranch.lanes._stream import Stream
@@ -20,6 +21,8 @@ if sys.platform != "win32":  # there are no scripts there, but everything else i
     import termios
 
 PIECE = 64 * 1024
+LOOK_S = 1.0  # between two looks whether the process was stopped
+STOPPED_S = 5.0  # that it may be, until nobody is thought to let it go on
 BLIND_S = 0.02  # between two looks at a process of which the system gives no descriptor
 
 
@@ -49,15 +52,22 @@ class Pump:
         if process.stdin is not None:
             self._poll.register(process.stdin, select.POLLOUT)
 
-    def until_exit(self) -> None:
-        """Return when the process has ended; it is not waited for yet."""
+    def until_exit(self, stopped: Callable[[int], object]) -> None:
+        """Return when the process has ended; it is not waited for yet.
+
+        Args:
+            stopped: called with the signal that has stopped it, if nobody lets it go on.
+        """
+        looks = 0
         while not self._exited:
-            if self._exit is None and not self.streams and self.process.stdin is None:
-                self._exited = self._look(os.WEXITED)
-            else:
-                self._turn(None if self._exit is not None else BLIND_S)
-                if self._exit is None and not self._exited:
-                    self._exited = self._look(os.WEXITED | os.WNOHANG)
+            moved = self._turn(LOOK_S if self._exit is not None else BLIND_S)
+            if self._exit is None and not self._exited:
+                self._exited = self._look()
+            elif not moved:
+                number = self._stopped_by()
+                looks = looks + 1 if number else 0
+                if looks * LOOK_S == STOPPED_S:
+                    stopped(number)
         for pipe in self.streams:
             size = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
             self._owed[pipe] = struct.unpack("i", size)[0]
@@ -81,9 +91,10 @@ class Pump:
             if pipe is not None:
                 os.close(pipe)
 
-    def _turn(self, seconds: float | None) -> None:
-        """Wait until something can be moved, or the process ends, and move it."""
-        for descriptor, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+    def _turn(self, seconds: float) -> bool:
+        """Wait until something can be moved, or the process ends, and move it; tell whether so."""
+        ready = self._poll.poll(seconds * 1000)
+        for descriptor, _ in ready:
             stream = self.streams.get(descriptor)
             if stream is not None:
                 self._read(descriptor, stream)
@@ -92,6 +103,7 @@ class Pump:
                 self._poll.unregister(descriptor)
             else:
                 self._write(descriptor)
+        return bool(ready)
 
     def _read(self, pipe: int, stream: Stream) -> None:
         piece = os.read(pipe, PIECE)
@@ -120,17 +132,27 @@ class Pump:
             self._poll.unregister(pipe)
             os.close(pipe)
 
-    def _look(self, how: int) -> bool:
-        """Tell whether the process has ended, if need be by waiting for it."""
+    def _look(self) -> bool:
+        """Tell whether the process has ended."""
         try:
             if hasattr(os, "waitid"):
-                return os.waitid(os.P_PID, self.process.pid, how | os.WNOWAIT) is not None
-            pid, status = os.waitpid(self.process.pid, how & os.WNOHANG)
+                how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                return os.waitid(os.P_PID, self.process.pid, how) is not None
+            pid, status = os.waitpid(self.process.pid, os.WNOHANG)
         except ChildProcessError:  # somebody else has waited for it
             return True
         if pid:
             self.status = status
         return bool(pid)
+
+    def _stopped_by(self) -> int:
+        """Return the signal that has stopped the process, 0 if it goes on."""
+        how = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        try:
+            found = os.waitid(os.P_PID, self.process.pid, how)
+        except ChildProcessError:
+            return 0
+        return 0 if found is None else found.si_status
 
 
 def _exit_of(pid: int) -> int | None:

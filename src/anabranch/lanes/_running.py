@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import attrs
+
 from anabranch.lanes import _tree
 from anabranch.lanes._lifeline import LIFELINE
 from anabranch.lanes._pump import Pump
@@ -54,6 +56,7 @@ class Running:
         self._reaped = False
         self._wish: signal.Signals | None = None
         self._notes: list[str] = []
+        self._why = ""  # it was ended by us, if it was not asked for
 
     @property
     def leader(self) -> int | None:
@@ -103,7 +106,7 @@ class Running:
         feed = self.script.stdin if isinstance(self.script.stdin, bytes) else None
         pump = Pump(process, streams, feed)
         try:
-            pump.until_exit()
+            pump.until_exit(self._end_who_stopped)
             took = time.monotonic() - since
             pump.drain(max(time.monotonic() + HOLD_S, self.kill_at))
             if pump.streams:
@@ -119,7 +122,13 @@ class Running:
         LIFELINE.settle()
         for stream in streams:
             stream.end()
-        return _finished(code, took, streams, self._notes)
+        finished = _finished(code, took, streams, self._notes)
+        return attrs.evolve(finished, error=self._why) if self._why else finished
+
+    def _end_who_stopped(self, number: int) -> None:
+        """End a script that would never go on."""
+        self._why = f"stopped by {_name_of(number)}, and nobody let it go on: ended"
+        self.send(signal.SIGKILL)
 
     def _end_who_holds(self, pump: Pump) -> None:
         """End what the process left behind with its output open; its number is still its own."""
