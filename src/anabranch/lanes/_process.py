@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import pickle
 import signal
 import sys
@@ -213,7 +214,15 @@ atexit.register(_close_all)
 
 
 def _check_may_start(call: Call) -> None:
-    """Refuse to start a process in one that still imports the program: they would never end."""
+    """Refuse to start a process in one that still imports the program: they would never end.
+
+    And on Windows, where nothing of this was ever run: there are no process groups.
+    """
+    if os.name != "posix":
+        raise LaneError(
+            f"{name_of(call.fn)} cannot run in lane='cpu': it needs a POSIX system; hand a "
+            f"ProcessPoolExecutor in as a lane, or use lane='io'"
+        )
     program = sys.modules.get("anabranch_child")
     if program is not None and program.preparing:
         raise LaneError(
