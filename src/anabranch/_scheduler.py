@@ -319,9 +319,9 @@ class Scheduler:
 
     def _check_open(self) -> None:
         if self._state not in ("open", "leaving") or self.ledger.stopped:
-            why = "its block was left" if self._state == "closed" else self.ledger.stopped
-            if self._state == "new":
-                why = "its block was not entered yet"
+            why = "its block was not entered yet"
+            if self._state != "new":
+                why = "its block was left" if self._state == "closed" else self.ledger.stopped
             raise SchedulerClosedError(f"the scheduler takes no jobs: {why}")
         if not loop_runs_here():
             raise HostLoopError(
