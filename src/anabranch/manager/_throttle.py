@@ -106,8 +106,9 @@ class Throttle:
     def begin(self, scheduler: Scheduler) -> None:
         """Hear that a call takes its time."""
         place = _Place(self, scheduler)
-        ledger = scheduler.ledger
-        ledger.regulation, ledger.rest = place, place.rest
+        course = scheduler.ledger.course
+        assert course is not None, "it is what has this called"
+        course.regulation, course.rest = place, place.rest
         if not self._places and self._host.clock() - self._left_at > FORGET_S:
             self._set(WHOLE)
             self._due = None
