@@ -1,4 +1,4 @@
-"""A recorder keeps each outcome before anybody hears of it, and its failure stops or is reported."""
+"""A recorder has each outcome before anybody hears of it; its failure stops, or is reported."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ async def test_a_slow_recorder_slows_a_feed_down() -> None:
 
     def jobs() -> Any:
         nonlocal pulled
-        for number in range(50):
+        for number in range(300):
             pulled += 1
             ahead.append(pulled - len(recorder.kept))
             yield Job(str(number), sleep, (0.001,))
 
     async with open_scheduler(2, recorder=recorder) as scheduler:
         scheduler.feed(jobs())
-    assert len(recorder.kept) == 50
-    assert max(ahead) <= 2 + 4 + 1
+    assert len(recorder.kept) == 300
+    assert max(ahead) <= 64 + 2 + 1
 
 
 async def test_a_cancelled_scheduler_records_what_has_ended_and_what_was_cancelled() -> None:

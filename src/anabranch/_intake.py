@@ -16,6 +16,8 @@ from anabranch._outcomes import Outcomes
 from anabranch._work import Job
 from anabranch.errors import ConfigurationError, DuplicateKeyError
 
+UNRECORDED = 64  # that a recorder may gather, however small the limit
+
 
 class Intake:
     """Make branches of jobs, and pull what is fed only as fast as it runs and is read.
@@ -165,11 +167,13 @@ class Intake:
         return self.feeds is not None and self.feeds.is_plain() and not self._may_pull()
 
     def _may_pull(self) -> bool:
-        """Tell whether fewer than two limits' worth of outcomes are unread, or not recorded."""
-        late = self._ledger.unrecorded
-        if self._reader is not None and not self._reader.nobody_reads:
-            late += self._unread
-        return not late or late < max(1, 2 * self._ledger.limit())
+        """Tell whether fewer than two limits' worth of outcomes are unread, and few unrecorded."""
+        ledger = self._ledger
+        if ledger.unrecorded >= UNRECORDED and ledger.unrecorded >= 2 * ledger.limit():
+            return False
+        if self._reader is None or self._reader.nobody_reads:
+            return True
+        return self._unread < max(1, 2 * ledger.limit())
 
     def _ended(self) -> None:
         self._ledger.reader_moved(math.inf)  # hands that wait for it have nothing to come

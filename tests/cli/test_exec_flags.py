@@ -1,4 +1,4 @@
-"""Our flags end where the command begins; templates, values and input are read as they should be."""
+"""Our flags end where the command begins; templates, values and input are read as they should."""
 
 from __future__ import annotations
 

@@ -124,8 +124,6 @@ def test_a_full_disk_stops_the_run_or_is_reported_and_leaves_a_whole_journal(
         kept = [entry.key for entry in journal.entries()]
     assert 5 < len(kept) < 50
     assert set(kept) <= succeeded
-    if wish == "stop":
-        assert len(succeeded) <= len(kept) + 6  # what ended beside the one that failed
 
 
 async def test_two_runs_on_one_journal_are_one_too_many(tmp_path: Path) -> None:

@@ -1,20 +1,25 @@
 """Write what is handed in by a loop in a thread, all that came meanwhile in one go.
 
 Whoever hands something in waits until it is written: one write of many costs little more than one
-write of one, so the busier the loop the cheaper each. The thread ends with the process.
+write of one, and a way to the thread and back more than both. So what comes in close succession is
+gathered for a moment, and what comes alone is written at once. The thread ends with the process.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from anabranch._host import Host, current_host
 from anabranch.errors import JournalError
+
+GATHER_S: Final = 0.005
 
 
 @attrs.define(eq=False)
@@ -74,9 +79,11 @@ class Writer:
             self._thread = None
 
     def _work(self) -> None:
-        going_on = True
+        going_on, wrote_at = True, -math.inf
         while going_on:
             batch = [self._slips.get()]
+            if time.monotonic() - wrote_at < GATHER_S and not self._closed:
+                time.sleep(GATHER_S)
             while not self._slips.empty():
                 batch.append(self._slips.get())
             slips = [slip for slip in batch if slip is not None]
@@ -85,6 +92,7 @@ class Writer:
             loops = {id(slip.loop): slip.loop for slip in slips}
             for slip in slips:
                 slip.error = error
+            wrote_at = time.monotonic()
             for loop in loops.values():
                 self._tell(loop, [slip for slip in slips if slip.loop is loop])
 
