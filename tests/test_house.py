@@ -87,6 +87,7 @@ OWN_CLOCK = {
     "scripts/check.py": "tells a person how long a check took",
     "testing/_schedules.py": "draws an order by a seed",
     "testing/_simulator/": "draws branches, noise and scenarios by a seed",
+    "executor/_resources.py": "how old a sample of the machine is, whatever the loop's clock says",
     "lanes/": "a child process lives in real time, and is ended by threads that have no loop",
     "cli/_doctor.py": "examines a machine, in real seconds",
     "samplers/": "machines are read, and drivers waited for, in real seconds",
