@@ -95,6 +95,15 @@ def test_a_line_says_how_far_a_step_is() -> None:
         assert words in out
 
 
+def test_a_limit_that_moved_says_why() -> None:
+    console = terminal(color_system=None)
+    progress = Progress(console)
+    tell(
+        progress, StepStarted(0.0, "fetch", 9), LimitChanged(0.0, "fetch", 9, 4, "cpu \x1b[2J 99 %")
+    )
+    assert r"cpu \x1b[2J 99 %" in drawn(progress, console)
+
+
 def test_an_unknown_total_is_a_count() -> None:
     console = terminal(color_system=None)
     progress = Progress(console)

@@ -23,7 +23,6 @@ from tests.bench import (
 from tests.bench._extent import FAST, WHOLE, Extent
 
 SUITES = {
-    "adaptive": _adaptive.CASES,
     "core": _core.CASES,
     "cancelling": _cancelling.CASES,
     "merging": _merging.CASES,
@@ -31,6 +30,7 @@ SUITES = {
     "scripts": _scripts.CASES,
     "processes": _lanes.CASES,
     "pools": (*_pools.CASES, *_lanes.POOLS),
+    "adaptive": _adaptive.CASES,
 }
 
 
