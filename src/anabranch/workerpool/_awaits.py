@@ -56,11 +56,22 @@ async def wait_for_future(board: Board, task: Task, future: Any) -> None:
     try:
         future.add_done_callback(bell.release)
         await bell.wait()
-        again = Bell()
-        with board.lock:
-            back = board.line_up(again)
-        if not back:
-            await again.wait()
+        await _take_back(board)
         own.lends = False  # a cancellation leaves it lent: what is left is the way out
     finally:
         own.waits_for = None
+
+
+async def _take_back(board: Board) -> None:
+    """Wait for the token that was lent; one that comes after a cancellation goes on to others."""
+    bell = Bell()
+    with board.lock:
+        back = board.line_up(bell)
+    try:
+        if not back:
+            await bell.wait()
+    except BaseException:
+        with board.lock:
+            board.leave_line(bell)
+        board.launch()
+        raise

@@ -242,6 +242,13 @@ class Board:
         self._returning.append(gate)
         return False
 
+    def leave_line(self, gate: Gate) -> None:
+        """Wait for no token any more; give it back if it has just come."""
+        if gate in self._returning:
+            self._returning.remove(gate)
+        else:
+            self.give_back()
+
     def resize(self, limit: int) -> None:
         """Set how many tasks may run at once; what runs above it goes on to its end."""
         with self.lock:
