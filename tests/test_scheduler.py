@@ -231,9 +231,8 @@ async def test_someone_elses_waiter_gets_a_token_within_10_ms(kind):
         for i in range(10_000):
             submit(scheduler, str(i), anyio.lowlevel.checkpoint)
         while len(waits) < 20 and scheduler.ledger.queue:
-            before = time.thread_time()  # the loop is always busy: others on the machine do not count
-                time.thread_time()
-            )  # the loop is busy all the while: what others take is left out
+            # The loop is always busy, so this leaves out what others on the machine take.
+            before = time.thread_time()
             async with limiter:
                 waits.append(time.thread_time() - before)
             await anyio.lowlevel.checkpoint()
