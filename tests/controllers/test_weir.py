@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import attrs
@@ -9,6 +10,7 @@ import pytest
 
 from anabranch import Bounds, Load
 from anabranch.controllers import Weir
+from anabranch.controllers._weir_window import Window, gain
 from tests.controllers.loads import steady
 from tests.controllers.machine import cores, downstream, limits, play, served, waiting
 
@@ -170,3 +172,8 @@ def test_reasons_have_figures():
     found = play(Weir(), Bounds(ceiling=64, initial=8), cores(4), 30)
     reasons = [each.reason for each in found if each.reason]
     assert reasons[0] == "cpu 100% of 4 cores, pressure 100%: 8 -> 6"
+
+
+def test_two_windows_of_one_limit_say_nothing_of_a_gain():
+    window = Window(8, n=20, s=0.0, ss=1.0, r=20, rr=21, done=20, span=5)
+    assert gain(window, window) == (1.0, math.inf)

@@ -207,6 +207,8 @@ def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
     if any(rise - 2 * math.sqrt(variance) < ACCUSED for rise, variance in parts):
         return None
     target = max(1, math.floor(now.limit * max(0.25, _needed(proven, state.low, window))))
+    if target >= now.limit:
+        return None
     cause = f"run time {math.exp(window.mean):.3g} s, {math.exp(proven.mean):.3g} s unloaded"
     state = attrs.evolve(state, mode="look", low=window, window=Window(target))
     return state, target, cause

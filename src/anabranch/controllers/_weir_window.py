@@ -94,8 +94,10 @@ def slower(before: Window, after: Window) -> tuple[tuple[float, float], tuple[fl
 def gain(low: Window, high: Window) -> tuple[float, float]:
     """Return d ln(throughput) / d ln(limit) from one window to another, and its standard error.
 
-    1 is all that a limit can bring, 0 nothing, below it harm.
+    1 is all that a limit can bring, 0 nothing, below it harm. One limit says nothing of it.
     """
+    if low.limit == high.limit:
+        return 1.0, math.inf
     (times, times_variance), (rates, rates_variance) = slower(low, high)
     total = times_variance + rates_variance
     rise = (times * rates_variance + rates * times_variance) / total
