@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from anabranch import ConcurrencyConfig, Pipeline, Step
+from anabranch import ConcurrencyConfig, LimitChanged, Load, Pipeline, Step
 from anabranch.cli._bench import limits_of
 from anabranch.cli._bench_words import Tried, drawing_of, table_of, verdict, words_of
+from anabranch.cli._json import line_of_event
 from anabranch.pipeline._trial import trial
 from tests.branches import Watch
 
@@ -137,3 +138,10 @@ async def test_a_limiter_that_was_handed_in_is_nobodys_to_try() -> None:
     with trial(7):
         await Pipeline([step]).run(1)
     assert watch.peak == 2
+
+
+def test_a_line_of_json_has_the_load_that_moved_a_limit() -> None:
+    event = LimitChanged(1.0, "s", 9, 4, "cpu 99 %", Load(cpu=0.99, limit=9))
+    told = json.loads(line_of_event(event))
+    assert (told["event"], told["old"], told["new"]) == ("limit_changed", 9, 4)
+    assert (told["load"]["cpu"], told["load"]["memory_used"]) == (0.99, None)
