@@ -109,14 +109,18 @@ class Grace:
             with scope:
                 await ledger.runtime.sleep_forever()
         except ledger.runtime.Cancelled:
-            with ledger.runtime.CancelScope(shield=True) as ledger.sentry:
-                if ledger.alive:
-                    await ledger.runtime.sleep(self._seconds)
-                for hand in list(ledger.alive):
-                    branch = hand.running()
-                    if branch is not None:
-                        self._report(hand, branch)
+            if ledger.sentry is scope:  # else nobody was left before this could be seen
+                await self._see_who_is_left()
             raise
+
+    async def _see_who_is_left(self) -> None:
+        ledger = self._ledger
+        with ledger.runtime.CancelScope(shield=True) as ledger.sentry:
+            await ledger.runtime.sleep(self._seconds)
+            for hand in list(ledger.alive):
+                branch = hand.running()
+                if branch is not None:
+                    self._report(hand, branch)
 
     def _report(self, hand: Lease, branch: Branch) -> None:
         if self._found.get(hand, (None, ""))[0] is branch:
