@@ -95,6 +95,15 @@ async def test_a_process_killed_while_it_reads_or_answers_fails_its_call_alone()
     assert await run(calls.add, 1) == 2
 
 
+async def test_a_fork_ends_no_process_of_its_parent(monkeypatch):
+    pid = await run(calls.pid)
+    children = current_host().part(Children)
+    with monkeypatch.context() as fork:
+        fork.setattr(os, "getpid", lambda: -1)
+        children.close(kill=True)
+    assert await run(calls.pid) == pid
+
+
 async def test_context_variables_are_not_carried():
     calls.VARIABLE.set("the parent's")
     assert await run(calls.variable) == "its own"
@@ -190,6 +199,46 @@ SCRIPTS = {
             raise SystemExit(0) if "said" else error
         """,
         "said\n",
+    ),
+    "a manager that nobody shuts down": (
+        """
+        import asyncio, math
+        from anabranch import get_concurrency_manager
+
+        async def main():
+            manager = get_concurrency_manager()
+            print(await manager.run_cpu(math.factorial, 5), await manager.run_io(abs, -1))
+
+        if __name__ == "__main__":
+            asyncio.run(main())
+            asyncio.run(main())
+        """,
+        "120 1\n120 1\n",
+    ),
+    "threads that hold locks while a process starts": (
+        """
+        import threading, logging
+
+        def log():
+            logging.getLogger("x").warning("logged")
+            return "done"
+
+        if __name__ == "__main__":
+            logging.basicConfig(stream=__import__("sys").stdout, format="%(message)s")
+            held = logging.root.handlers[0].lock  # a fork would find it taken for ever
+            ready, end = threading.Event(), threading.Event()
+
+            def hold():
+                with held:
+                    ready.set()
+                    end.wait(2)
+
+            threading.Thread(target=hold).start()
+            ready.wait()
+            threading.Timer(0.5, end.set).start()
+            print(anyio.run(CPU_LANE.run, log, (), {}))
+        """,
+        "[log] logged\ndone\n",
     ),
     "a loop that is dropped with work in flight": (
         """

@@ -116,6 +116,7 @@ class Children:
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._closed = False
         self._loop_end: AsyncGenerator[None, None] | None = None
         _every.add(self)
@@ -161,6 +162,8 @@ class Children:
             kill: end those that work as well, now.
             wait: False only asks them to end.
         """
+        if self._owner != os.getpid():
+            return  # this is a fork, and they are its parent's
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
