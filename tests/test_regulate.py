@@ -22,6 +22,7 @@ from trio.testing import MockClock
 from anabranch import Bounds, ConcurrencyConfig, Decision, LimitChanged, LoadSampled, Pipeline, Step
 from anabranch._host import current_host
 from anabranch._regulate import regulated
+from anabranch._runtime import keeps_real_time
 from anabranch._sampling import Realness
 from anabranch.testing._clock import VirtualLoop
 from tests.leaks import new, tasks
@@ -80,11 +81,20 @@ async def test_a_law_is_asked_again_as_soon_as_it_wishes_but_not_sooner_than_may
 
 def test_time_is_real_where_the_machine_and_the_loop_agree() -> None:
     loop, machine = [0.0], [100.0]
-    realness = Realness(lambda: loop[0], lambda: machine[0])
+    realness = Realness(lambda: loop[0], None, lambda: machine[0])
     for seconds, really, answer in [(1, 1, True), (1, 0.001, False), (0, 0, True), (1, 5, True)]:
         loop[0] += seconds
         machine[0] += really
         assert realness.look() is answer
+
+
+async def test_a_mock_clock_is_known_as_such() -> None:
+    assert keeps_real_time() is False
+
+
+@pytest.mark.real_clock
+async def test_a_real_clock_is_known_as_such() -> None:
+    assert keeps_real_time() is True
 
 
 # Threads and real time -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
-from types import SimpleNamespace, TracebackType
+from types import FunctionType, SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -189,6 +189,12 @@ class _LoopVar:
         finally:
             self._values.pop(loop, None)
             self._ends.pop(loop, None)
+
+
+def keeps_real_time() -> bool:
+    """Tell whether the running loop's clock is the machine's: who writes another means another."""
+    own = type(asyncio.get_running_loop()).time
+    return own is asyncio.BaseEventLoop.time or not isinstance(own, FunctionType)  # uvloop's: in C
 
 
 class _Task:

@@ -17,7 +17,7 @@ from anabranch._host import Host
 from anabranch._load import Bounds
 from anabranch._regulated import Listening, Regulated
 from anabranch._ruling import Ruling
-from anabranch._runtime import Runtime
+from anabranch._runtime import Runtime, keeps_real_time
 from anabranch._sampling import Reading, Readings, Realness, Sample
 from anabranch.abc import Controller, Limiter, Sampler
 from anabranch.events import Event
@@ -49,6 +49,7 @@ class Regulator:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._clock: Callable[[], float] = runtime.lowlevel.current_clock().current_time
+        self._real = keeps_real_time()
         self._readings = Readings(runtime)
         self._places: dict[Place, None] = {}
         self._limits: dict[Place, Regulated] = {}  # of those that have been looked at
@@ -79,7 +80,7 @@ class Regulator:
         self._at = place
         if place is not None:
             # Most steps end before: until then it only waits, and costs as little as it can.
-            self._realness = Realness(self._clock)
+            self._realness = Realness(self._clock, self._real)
             self._scope = self._runtime.CancelScope(deadline=place.due)
             place.nursery.start_soon(self._work, place)
 
