@@ -19,6 +19,8 @@ from anabranch.cli._exec_job import JobFailedError, Piece
 from anabranch.cli._exec_template import Template
 from anabranch.cli._exec_terms import Terms
 from anabranch.cli._load import WrongUsageError
+from anabranch.cli._report import say
+from anabranch.errors import JournalError
 from anabranch.observe import JobLog, Journal
 from anabranch.observe._joblog import Logged, kept
 from anabranch.observe._redact import Redaction
@@ -33,15 +35,30 @@ class Done:
 
 
 class Records:
-    """Record outcomes in all that was asked for, one after the other."""
+    """Record outcomes in all that was asked for, one after the other.
 
-    def __init__(self, recorders: list[Journal | JobLog]) -> None:
+    Args:
+        tells: the first failure, as the run goes on in spite of it.
+
+    Attributes:
+        missed: how many outcomes could not be recorded.
+    """
+
+    def __init__(self, recorders: list[Journal | JobLog], *, tells: bool) -> None:
         self._recorders = recorders
+        self._tells = tells
+        self.missed = 0
 
     async def record(self, outcome: Outcome) -> None:
         """Wait until it is recorded everywhere."""
-        for recorder in self._recorders:
-            await recorder.record(outcome)
+        try:
+            for recorder in self._recorders:
+                await recorder.record(outcome)
+        except JournalError as error:
+            self.missed += 1
+            if self._tells and self.missed == 1:
+                say(str(error))
+            raise
 
 
 @attrs.define(eq=False)
@@ -73,8 +90,10 @@ def opened(terms: Terms) -> Iterator[Past]:
             recorders.insert(0, stack.enter_context(journal))
             _read(journal, terms, past)
         if recorders:
-            past.records = Records(recorders)
+            past.records = Records(recorders, tells=terms.journal_failure == "report")
         yield past
+        if past.records is not None and past.records.missed > 1:
+            say(f"{past.records.missed:,} jobs could not be recorded")
 
 
 def left(
