@@ -78,11 +78,8 @@ class ScriptFailedError(AnabranchError):
     """
 
     def __init__(self, message: str, finished: Any = None) -> None:
-        super().__init__(message, finished)
+        super().__init__(message)
         self.finished = finished
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class CircuitOpenError(AnabranchError, RuntimeError):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import anyio
+import psutil
 import pytest
 
 from anabranch.lanes import _running
@@ -51,6 +52,21 @@ async def test_a_cancel_and_a_timeout_leave_nobody_of_the_tree(how):
         if how == "cancel":
             group.cancel_scope.cancel()
     assert not marked.living()
+
+
+async def test_two_hundred_scripts_that_are_cancelled_at_once_are_gone_at_once():
+    parent = psutil.Process()
+    before = len(parent.children())
+    async with anyio.create_task_group() as group:
+        for _ in range(200):
+            group.start_soon(run_script, ["sleep", "60"])
+        with anyio.fail_after(10):
+            while len(parent.children()) < before + 200:
+                await anyio.sleep(0.05)
+        began = time.monotonic()
+        group.cancel_scope.cancel()
+    assert time.monotonic() - began < 3
+    assert len(parent.children()) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

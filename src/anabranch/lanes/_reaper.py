@@ -13,7 +13,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 SLOT = struct.Struct("qq")  # the process, and the inode of a pipe that it writes to
 GRACE_S = 1.0
@@ -128,7 +128,7 @@ def processes(pids: "Iterable[int | str] | None" = None) -> "dict[int, Process]"
     return found
 
 
-def family(leaders: "set[int]", known: "dict[int, Process]") -> "set[int]":
+def family(leaders: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
     """Return the leaders, who is in their groups and sessions, and all that descends from them."""
     mine = os.getpid()
     found = {
@@ -144,7 +144,7 @@ def family(leaders: "set[int]", known: "dict[int, Process]") -> "set[int]":
     return found
 
 
-def holders(pipes: "set[int]", known: "dict[int, Process]") -> "set[int]":
+def holders(pipes: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
     """Return who has one of these pipes open."""
     names = {f"pipe:[{inode}]" for inode in pipes}
     return {pid for pid in known if names and pid != os.getpid() and holds(pid, names)}

@@ -8,8 +8,11 @@ process meanwhile is left alone.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import threading
+import time
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
@@ -79,8 +82,38 @@ def _still(known: Found, table: Mapping[int, Process]) -> dict[int, float]:
     return {pid: at for pid, at in known.items() if pid in table and table[pid][BEGAN] == at}
 
 
-def _table(pids: Collection[int] | None = None) -> dict[int, Process]:
-    """Read the table of processes, or the part of some; what cannot be read now is not in it."""
+class _Shared:
+    """Read the whole table once for all who ask at once, as when hundreds of scripts end."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, in a process that was forked: a lock may be held there by nobody."""
+        self._lock = threading.Lock()
+        self._began = -math.inf
+        self._table: dict[int, Process] = {}
+
+    def get(self) -> Mapping[int, Process]:
+        """Return a table whose reading began after this was called."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._began <= asked:
+                self._began = time.monotonic()
+                self._table = _read(None)
+            return self._table
+
+
+_shared = _Shared()
+
+
+def _table(pids: Collection[int] | None = None) -> Mapping[int, Process]:
+    """Read the table of processes, or the part of some."""
+    return _shared.get() if pids is None else _read(pids)
+
+
+def _read(pids: Collection[int] | None) -> dict[int, Process]:
+    """Read the table of processes; what cannot be read now is not in it."""
     try:
         table = processes(pids)
         return table or {pid: each for pid in _pids(pids) if (each := _asked(pid))}
@@ -102,3 +135,7 @@ def _asked(pid: int) -> Process | None:
         return parent, os.getpgid(pid), os.getsid(pid), at
     except (psutil.Error, OSError):
         return None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.forget)
