@@ -352,3 +352,37 @@ def test_a_thread_that_cannot_be_had_is_missed_by_nobody_who_has_one(
         puppet.tell("finish")
         assert first.result(timeout=5) == "done"
         assert threading.get_ident() not in {each.result(timeout=5) for each in others}
+
+
+def test_an_abandoned_task_that_waits_has_its_token_back_when_all_else_is_over() -> None:
+    config = WorkerPoolConfig(max_workers=1, max_retries=0, task_timeout_seconds=0.05)
+    ended: list[str] = []
+    stuck = Puppet()
+    with WorkerPool(config) as pool:
+
+        def waits() -> None:
+            pool.get_task_result(pool.submit_task("stuck", stuck))
+            ended.append("went on")
+
+        pool.get_task_result(pool.submit_task("waits", waits))
+    assert pool.get_summary_metrics()["abandoned"] == 2
+    assert not ended  # its token is the stuck one's
+    stuck.tell("finish")
+    until(lambda: ended == ["went on"])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_token_that_comes_back_to_a_stopped_task_goes_on_to_others(loop: str) -> None:
+    config = WorkerPoolConfig(max_workers=1, max_retries=0, task_timeout_seconds=0.1, loop=loop)
+    with WorkerPool(config) as pool:
+        blocker = Puppet()
+
+        async def waits() -> None:
+            quick = pool.submit(int)
+            pool.submit_task("blocker", blocker, priority=-1)
+            await quick  # it has ended, and the blocker has the token
+
+        result = pool.get_task_result(pool.submit_task("waits", waits), timeout=5)
+        assert not result.success
+        blocker.tell("finish")
+        assert pool.submit(int, 7).result(timeout=5) == 7

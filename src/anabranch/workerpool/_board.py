@@ -153,7 +153,10 @@ class Board:
                 return True
             self.hands.discard(hand)
             self._fresh -= hand.fresh
-            self.in_use -= 1
+            if self._returning:
+                self._returning.popleft().release()
+            else:  # a further hand could have no thread, either
+                self.in_use -= 1
             return False
 
     # Tasks are called --------------------------------------------------------------------------
@@ -178,7 +181,7 @@ class Board:
                     hand.over = True
                 else:
                     self._idle.append(hand)
-                    self.dispatch()
+                self.dispatch()  # when all is over, too: an abandoned task may want its token back
             else:
                 hand.task = task
         if self.starts:
