@@ -21,7 +21,7 @@ from trio.testing import MockClock
 
 from anabranch import Bounds, ConcurrencyConfig, Decision, LimitChanged, LoadSampled, Pipeline, Step
 from anabranch._host import current_host
-from anabranch._regulate import regulated
+from anabranch._regulate import Regulator, regulated
 from anabranch._runtime import keeps_real_time
 from anabranch._sampling import Realness
 from anabranch.testing._clock import VirtualLoop
@@ -285,3 +285,33 @@ def test_whatever_a_law_does_every_branch_ends_and_none_begins_above_the_limit(
         options = {"clock": MockClock(autojump_threshold=0)}
     anyio.run(program, limits, seconds, ceiling, cancel_at, nests, backend=loop,
               backend_options=options)  # fmt: skip
+
+
+async def test_the_regulator_passes_by_a_nursery_that_has_closed() -> None:
+    host = current_host()
+    regulator = host.part(Regulator)
+    machine = busy_between(0, 100)
+    limiters = [anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)]
+
+    class Gone:
+        due = math.inf
+        limit: Any = None
+        nursery: Any = None
+
+        def rest(self) -> None: ...
+
+    gone = Gone()
+    async with host.runtime.open_nursery() as gone.nursery:
+        pass
+    bounds = Bounds(ceiling=4)
+    async with regulated(host, limiters[1], Halving(), bounds, samplers=[machine]):
+        async with regulated(host, limiters[0], Halving(), bounds, samplers=[machine]):
+            await anyio.sleep(0.1)
+            regulator._places = {gone: None, **regulator._places}  # type: ignore[dict-item]  # a fake
+            place = regulator._at
+            assert place is not None
+            regulator.remove(place)
+            await anyio.sleep(2.5)
+            assert regulator._at not in (None, gone, place)
+        regulator.remove(gone)  # type: ignore[arg-type]  # a fake
+    assert [each.total_tokens for each in limiters] == [1, 4]

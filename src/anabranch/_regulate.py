@@ -76,13 +76,22 @@ class Regulator:
         if self._at is place:
             self._scope.cancel(reason="what it regulates has ended")
 
-    def _move_to(self, place: Place | None) -> None:
-        self._at = place
-        if place is not None:
+    def _move_to(self, *places: Place) -> None:
+        """Work in the nursery of the first of these that still takes tasks."""
+        self._at = None
+        for place in places:
+            if place.nursery is None:
+                continue
             # Most steps end before: until then it only waits, and costs as little as it can.
             self._realness = Realness(self._clock, self._real)
             self._scope = self._runtime.CancelScope(deadline=place.due)
-            place.nursery.start_soon(self._work, place)
+            try:
+                place.nursery.start_soon(self._work, place)
+            except RuntimeError:  # it has closed, and its block has not been told yet
+                place.nursery = None
+                continue
+            self._at = place
+            return
 
     async def _work(self, place: Place) -> None:
         try:
@@ -93,7 +102,7 @@ class Regulator:
                     await self._regulate(place)
         finally:
             place.nursery = None  # it ends, or is cancelled
-            self._move_to(next((each for each in self._places if each.nursery is not None), None))
+            self._move_to(*self._places)
 
     async def _regulate(self, place: Place) -> None:
         self._naps, self._late = 1, min(LONGEST_LAG_S, max(0.0, self._clock() - place.due))
