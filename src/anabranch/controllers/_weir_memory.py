@@ -15,7 +15,7 @@ import attrs
 
 from anabranch._load import Load
 
-FULL = 0.92  # from here on machines swap: whatever was learnt, start nothing
+FULL = 0.9  # from here on machines swap: whatever was learnt, start nothing
 FORGOTTEN = 60.0  # seconds after which a weight counts half, or six run times
 SMOOTH = 0.6  # seconds over which readings are averaged, by half-life
 QUICK, SLOW = 0.25, 1.0  # likewise, of what others use: what lies between them is a trend
@@ -121,4 +121,4 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
 
 
 def _is_full(sight: Sight) -> bool:
-    return sight.full > max(FULL, sight.share + 0.03)
+    return sight.full > max(FULL, sight.share + 0.04)
