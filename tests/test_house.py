@@ -80,6 +80,7 @@ OWN_CLOCK = {
     "_sampling.py": "tells whether the loop's time is the machine's",
     "workerpool/_clock.py": "the pool's threads run without a loop, and so have no loop's clock",
     "observe/_writer.py": "gathers for a moment of real time: its thread waits for a real disk",
+    "cli/_exec_job.py": "says at what time of day a job began",
     "observe/_journal.py": "says at what time of day a branch ended",
     "manager/_progress.py": "tells a person how long it took, with a loop or without",
     "_breaker.py": "threads without a loop call it too; a clock may be given",

@@ -104,15 +104,15 @@ class Run:
         line.held = lambda: gate.why
         limit = _limit(terms)
         line.limit = None if limit == math.inf else limit
-        async with host.runtime.open_nursery() as services:
+        async with host.runtime.open_nursery() as beside:
             if terms.bar:
-                services.start_soon(line.run)
+                beside.start_soon(line.run)
             try:
                 await self._schedule(host, gate, limit, line if terms.bar else None)
             except JournalError as error:
                 self.broken = self.broken or error
             await self._print(host, self._printer.rest())
-            services.cancel_scope.cancel(reason="all jobs have ended")
+            beside.cancel_scope.cancel(reason="all jobs have ended")
 
     async def _schedule(
         self, host: Host, gate: Gate, limit: float, observer: Observer | None

@@ -108,7 +108,7 @@ class JobLog:
         try:
             self._hold()
             self._begin()
-        except BaseException:
+        except (ConfigurationError, OSError):
             os.close(self._file)
             self._file = -1
             raise
