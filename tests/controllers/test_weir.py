@@ -131,7 +131,7 @@ def test_a_loop_that_lags_halves_the_limit():
         if decision.reason:
             break
     assert decision.limit == 32
-    assert decision.reason == "the loop lags 0.9 s, cpu 95%: 64 -> 32"
+    assert decision.reason == "the loop lags 0.9 s, cpu 95 %: 64 -> 32"
 
 
 def test_memory_is_looked_at_more_often_while_it_fills():
@@ -171,7 +171,7 @@ def test_a_clock_that_runs_back_decides_nothing():
 def test_reasons_have_figures():
     found = play(Weir(), Bounds(ceiling=64, initial=8), cores(4), 30)
     reasons = [each.reason for each in found if each.reason]
-    assert reasons[0] == "cpu 100% of 4 cores, pressure 100%: 8 -> 6"
+    assert reasons[0] == "cpu 100 % of 4 cores, pressure 100 %: 8 -> 6"
 
 
 def test_two_windows_of_one_limit_say_nothing_of_a_gain():

@@ -12,7 +12,7 @@ import attrs
 from anabranch._load import Bounds, Decision, Load
 from anabranch._options import exact_fields
 from anabranch.controllers import _check
-from anabranch.controllers._seen import decided, seen
+from anabranch.controllers._seen import decided, percent, seen
 
 ENOUGH = 50  # run times that make a usual one
 FORGOTTEN = 0.005  # of the least log run time, a sample
@@ -84,7 +84,7 @@ class AIMD:
         if now.memory_used is not None and now.memory_total is not None:
             full = now.memory_used / now.memory_total
             if full > self.memory:
-                return f"memory {full:.0%} of {now.memory_total / 2**30:.1f} GiB"
+                return f"memory {percent(full)} of {now.memory_total / 2**30:.1f} GiB"
         if now.rejected:
             return f"{now.rejected} of {now.finished + now.failed} refused"
         ended = now.finished + now.failed
@@ -92,7 +92,7 @@ class AIMD:
             return f"{now.failed} of {ended} failed"
         waits = 1.0 if now.cpu_pressure is None else now.cpu_pressure
         if now.cpu is not None and now.cpu > self.cpu and waits > 0.5:
-            return f"cpu {now.cpu:.0%}"
+            return f"cpu {percent(now.cpu)}"
         least = state.unloaded
         if least is not None and state.usual > least + math.log(self.latency):
             return f"run time {math.exp(state.usual):.3g} s, {math.exp(least):.3g} s unloaded"

@@ -59,6 +59,11 @@ def decided(
     return Decision(state, new, f"{cause or 'limit set'}: {load.limit:g} -> {new}", again)
 
 
+def percent(share: float) -> str:
+    """Write a share as people read it."""
+    return f"{100 * share:.0f} %"
+
+
 def _share(value: float | None) -> float | None:
     if value is None or not 0 <= value < MOST:
         return None

@@ -21,13 +21,14 @@ from anabranch.controllers import (
     _weir_memory,
     _weir_rest,
 )
-from anabranch.controllers._seen import decided, seen
+from anabranch.controllers._seen import decided, percent, seen
 from anabranch.controllers._weir_window import Window
 
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
+STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
 SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
 LONGEST_RUN = 30.0
 
@@ -48,8 +49,8 @@ class State:
         limit: that was decided. t: of the last sample. changed, raised: when it last was.
         usual, run_time: of those that have ended; of those that run too; seconds, 0 if unknown.
         heavy_until, light: no growth before that, after a cut for memory; the limit before it.
-        busy: the share of the CPU that was usual of late. room: what memory allowed, when last
-            it was seen.
+        busy: the share of the CPU that was usual of late. room, room_at: what memory allowed, and
+            when that was seen last.
     """
 
     bounds: Bounds
@@ -64,6 +65,7 @@ class State:
     light: int = 0
     busy: float | None = None
     room: Say = Say(math.inf, "")  # it is frozen
+    room_at: float = -math.inf
     memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
@@ -163,7 +165,11 @@ class Weir:
                 state = attrs.evolve(state, memory=weight)
             else:
                 state = attrs.evolve(state, gpu=weight)
-        return attrs.evolve(state, room=room if room.cause else state.room), room
+        if room.cause:
+            return attrs.evolve(state, room=room, room_at=now.t), room
+        if now.t - state.room_at > STALE:
+            state = attrs.evolve(state, room=room)
+        return state, room
 
     def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
         """Ask the search, and whatever would undo a cut, within what the guards allow."""
@@ -182,33 +188,38 @@ class Weir:
         reach = min(reach, _weir_failures.reach(state.failures, now))
         if now.t < state.heavy_until or state.failures.bad:
             reach = min(reach, now.limit)
-        failures, back, cause = _weir_failures.recovered(state.failures, now, state.run_time)
-        if back:
-            back = min(2 * int(now.limit), max(back, int(now.limit)))
-            return attrs.evolve(state, failures=failures), Say(back, cause)
-        seen_cpu = now.in_use <= now.limit and now.t - dt >= state.changed
-        cpu, back_to, cause = _weir_cpu.relieve(state.cpu, now, seen_cpu, state.run_time)
-        if back_to > now.limit:
-            epochs = state.epochs
-            if cpu.above == 0:  # whom it was for has left, or other work has come
-                epochs = _weir_epochs.Epochs(Window(int(now.limit)))
-            return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(
-                min(back_to, 2 * now.limit), cause
-            )
-        if state.light and now.t >= state.heavy_until and min(reach, room * 0.95) > 1.1 * now.limit:
-            back_to = min(state.light, reach, room * 0.95)
-            if back_to >= now.limit + 1:
-                light = state.light if back_to < state.light else 0
-                state = attrs.evolve(state, light=light)
-                return state, Say(min(back_to, 2 * now.limit), "there is room again")
+        undone = _undone(state, now, dt, reach, room)
+        if undone is not None:
+            return undone
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
-        if busy is not None and busy > _weir_epochs.EXCUSED:
-            epochs = attrs.evolve(state.epochs, excused=True)
-        else:
-            epochs = attrs.evolve(state.epochs, excused=False)
+        excused = busy is not None and busy > _weir_epochs.EXCUSED
+        epochs = attrs.evolve(state.epochs, excused=excused)
         epochs, most, cause = _weir_epochs.search(epochs, now, dt, state.run_time, reach)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
+
+
+def _undone(
+    state: State, now: Load, dt: float, reach: float, room: float
+) -> tuple[State, Say] | None:
+    """Return what takes back a cut whose cause has ended; None for nothing."""
+    twice = 2 * now.limit
+    failures, back, cause = _weir_failures.recovered(state.failures, now, state.run_time)
+    if back:
+        state = attrs.evolve(state, failures=failures)
+        return state, Say(min(twice, max(back, now.limit)), cause)
+    drained = now.in_use <= now.limit and now.t - dt >= state.changed
+    cpu, most, cause = _weir_cpu.relieve(state.cpu, now, drained, state.run_time)
+    if most > now.limit:
+        epochs = state.epochs
+        if cpu.above == 0:  # whom it was for has left, or other work has come
+            epochs = _weir_epochs.Epochs(Window(int(now.limit)))
+        return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
+    most = min(state.light, reach, room * 0.95)
+    if now.t < state.heavy_until or most < max(1.1 * now.limit, now.limit + 1):
+        return None
+    state = attrs.evolve(state, light=state.light if most < state.light else 0)
+    return state, Say(min(most, twice), f"there is room again, for {most:.0f}")
 
 
 def _alone(state: State) -> float:
@@ -264,7 +275,7 @@ def _sight(now: Load, name: str, share: float) -> _weir_memory.Sight | None:
 def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
     what = "memory" if name == "memory" else "gpu memory"
     each = f", {weight.each / 2**20:.0f} MiB a branch" if weight.each else ""
-    return f"{what} {sight.full:.0%} of {sight.total / 2**30:.1f} GiB{each}"
+    return f"{what} {percent(sight.full)} of {sight.total / 2**30:.1f} GiB{each}"
 
 
 def _grows(state: State) -> bool:

@@ -12,6 +12,7 @@ import math
 import attrs
 
 from anabranch._load import Load
+from anabranch.controllers._seen import percent
 
 BUSY = 0.97
 WAITING = 0.85
@@ -122,5 +123,5 @@ def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu,
 def cause(now: Load) -> str:
     """Say what is seen of the CPU."""
     cores = "" if now.cores is None else f" of {now.cores:g} cores"
-    waits = "" if now.cpu_pressure is None else f", pressure {now.cpu_pressure:.0%}"
-    return f"cpu {now.cpu or 0.0:.0%}{cores}{waits}"
+    waits = "" if now.cpu_pressure is None else f", pressure {percent(now.cpu_pressure)}"
+    return f"cpu {percent(now.cpu or 0.0)}{cores}{waits}"

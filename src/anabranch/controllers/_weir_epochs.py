@@ -13,6 +13,7 @@ import math
 import attrs
 
 from anabranch._load import Load
+from anabranch.controllers._seen import percent
 from anabranch.controllers._weir_window import Window, gain, slower, with_sample
 
 ENOUGH = 0.5  # gain from which on more is worth it
@@ -82,7 +83,9 @@ def search(
     if now.cpu is not None:
         if before is not None and before - now.cpu >= FELL:
             fresh = Epochs(Window(int(now.limit)))
-            return _grow(fresh, now, reach, f"cpu fell from {before:.0%} to {now.cpu:.0%}")
+            return _grow(
+                fresh, now, reach, f"cpu fell from {percent(before)} to {percent(now.cpu)}"
+            )
         usual = now.cpu if before is None else before + 0.3 * (now.cpu - before)
         state = attrs.evolve(state, cpu=usual)
     fades = math.inf if state.mode in {"probe", "look"} else max(5.0, 3 * run_time)

@@ -94,7 +94,8 @@ def recovered(state: Failures, now: Load, run_time: float) -> tuple[Failures, in
     over = state.back and not state.bad and now.finished > now.failed
     if not over or now.t - state.cut_at < max(run_time, 0.9):
         return state, 0, ""
-    return attrs.evolve(state, back=0), int(state.back * 0.9), "failures have ended"
+    ended = f"{now.failed} of {now.failed + now.finished} failed"
+    return attrs.evolve(state, back=0), int(state.back * 0.9), f"failures have ended, {ended}"
 
 
 def reach(state: Failures, now: Load) -> float:

@@ -7,6 +7,7 @@ import math
 import attrs
 
 from anabranch._load import Load
+from anabranch.controllers._seen import percent
 
 LAG = 0.5  # seconds
 LAG_CPU = 0.90
@@ -39,7 +40,7 @@ def lagging(state: Rest, now: Load) -> tuple[Rest, float, str]:
     lags = state.lags + 1 if late else 0
     if lags < 2:
         return attrs.evolve(state, lags=lags), math.inf, ""
-    cause = f"the loop lags {now.loop_lag:.2g} s, cpu {now.cpu:.0%}"
+    cause = f"the loop lags {now.loop_lag:.2g} s, cpu {percent(now.cpu or 0.0)}"
     return attrs.evolve(state, lags=0), now.limit / 2, cause
 
 
