@@ -275,6 +275,13 @@ def test_a_program_that_uses_the_lane(name, tmp_path):
     assert time.monotonic() - began < 10
 
 
+def test_a_function_that_was_typed_says_that_no_process_can_find_it():
+    text = "import anyio\nfrom anabranch.lanes._process import CPU_LANE\ndef typed(): pass\n"
+    text += "anyio.run(CPU_LANE.run, typed, (), {})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert "LaneError: typed was typed at a prompt or with -c" in done.stderr
+
+
 def test_processes_end_with_their_loop(tmp_path):
     async def main():
         return await run(calls.pid)

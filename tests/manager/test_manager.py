@@ -95,6 +95,26 @@ async def test_whoever_comes_to_a_full_line_waits_and_nowait_is_refused():
     assert manager.get_stats()["io"]["tasks_queued"] == 0
 
 
+async def test_a_place_in_line_goes_to_the_next_when_somebody_gives_up():
+    manager = manager_of(io_workers=1, max_queue_size=1)
+    ended = []
+
+    async def work(n):
+        await anyio.sleep(1)
+        ended.append(n)
+
+    async def call(n):
+        with anyio.move_on_after(0.5 if n in (2, 3) else 100):
+            await manager.run_io(work, n)
+
+    async with anyio.create_task_group() as group:
+        for n in range(6):
+            group.start_soon(call, n)
+            await anyio.wait_all_tasks_blocked()
+    assert sorted(ended) == [0, 1, 4, 5]
+    assert manager.get_stats()["io"]["tasks_queued"] == 0
+
+
 # Calls ---------------------------------------------------------------------------------------
 
 
@@ -325,6 +345,29 @@ async def test_leaving_the_block_waits_for_calls():
             await anyio.sleep(1)
         assert ended == [1]
         assert manager.is_shut_down
+
+
+async def test_what_runs_while_the_block_is_left_may_call_on_and_nobody_else():
+    async def work(manager):
+        await anyio.sleep(1)
+        return await manager.run_chunk(plus, 1)
+
+    found = []
+
+    async def first():
+        found.append(await manager.run_io(work, manager))
+
+    async def late():
+        await anyio.sleep(0.5)
+        with pytest.raises(SchedulerClosedError):
+            await manager.run_io(plus, 1)
+
+    async with anyio.create_task_group() as group:
+        async with manager_of() as manager:
+            group.start_soon(first)
+            group.start_soon(late)
+            await anyio.wait_all_tasks_blocked()
+        assert found == [2]
 
 
 def test_one_manager_serves_several_loops():

@@ -286,7 +286,16 @@ def _error(data: bytes | None, what: str, words: str) -> Exception:
 def _pickled(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Pickle the call; name what it is that cannot be pickled."""
     # A process knows the program as __mp_main__, and so do the classes of what it answers.
-    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+    program = sys.modules["__main__"]
+    sys.modules.setdefault("__mp_main__", program)
+    typed = (
+        getattr(program, "__file__", None) is None and getattr(program, "__spec__", None) is None
+    )
+    if typed and getattr(fn, "__module__", None) == "__main__":
+        raise LaneError(
+            f"{name_of(fn)} was typed at a prompt or with -c, where the process of lane='cpu' "
+            f"cannot find it; put it into a file and import it, or use another lane"
+        )
     try:
         return pickle.dumps((fn, args, dict(kwargs)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:

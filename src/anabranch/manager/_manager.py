@@ -13,6 +13,7 @@ from anabranch._host import current_host
 from anabranch._options import exact
 from anabranch._runtime import Runtime
 from anabranch._scheduler import Scheduler
+from anabranch._token import holding
 from anabranch._work import Status, check_callable, check_limit, is_async, name_of
 from anabranch.abc import Sampler
 from anabranch.errors import ConfigurationError, SchedulerClosedError
@@ -57,6 +58,7 @@ class ConcurrencyManager:
         self._lock = threading.Lock()
         self._all: list[Lanes] = []
         self._closed = False
+        self._leaving = False
 
     async def run_cpu(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call ``fn(*args, **kwargs)`` in a process, and return what it returns.
@@ -167,7 +169,7 @@ class ConcurrencyManager:
     @property
     def is_shut_down(self) -> bool:
         """Whether it takes no call any more."""
-        return self._closed
+        return self._closed or self._leaving
 
     @property
     def throttle_factor(self) -> float:
@@ -202,7 +204,7 @@ class ConcurrencyManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._closed = True
+        self._leaving = True
         try:
             lanes = self._here()
             if lanes is not None:
@@ -220,7 +222,9 @@ class ConcurrencyManager:
         return {**found, "tasks_queued": queued, "limit": min(limits, default=sizes[name])}
 
     def _check_open(self) -> None:
-        if self._closed:
+        # While the block is being left, what runs may still make the calls that it needs to end.
+        from_inside = not self._closed and holding.get() is not None
+        if self._closed or (self._leaving and not from_inside):
             raise SchedulerClosedError("this manager was shut down; make another one")
 
     def _here(self) -> Lanes | None:
