@@ -164,6 +164,14 @@ def test_the_first_success_is_enough(run: Exec) -> None:
     assert said.code == 0
 
 
+@row("`--halt soon,done=N`")
+def test_a_number_of_jobs_is_enough(run: Exec) -> None:
+    said = run(
+        "-j1", "-k", "--halt", "soon,done=3", "sh", "-c", "echo $0; exit $0", ":::", *"01000"
+    )
+    assert (said.code, said.lines) == (1, ["0", "1", "0"])
+
+
 @row("`--halt soon,done=N%`")
 def test_a_share_of_all_jobs_is_enough(run: Exec) -> None:
     Path("in").write_text("0\n1\n0\n0\n0\n0\n0\n0\n")

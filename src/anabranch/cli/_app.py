@@ -112,7 +112,12 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     return print_findings(json)
 
 
-app.command(exec_, name="exec", help_epilogue=EXEC_EXAMPLES)
+app.command(
+    exec_,
+    name="exec",
+    usage="Usage: anabranch exec [flags] COMMAND [words] [::: ARGUMENTS | :::: FILES]",
+    help_epilogue=EXEC_EXAMPLES,
+)
 
 
 app.command(simulate_command, name="simulate")
