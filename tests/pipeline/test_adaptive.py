@@ -26,9 +26,9 @@ from tests.pipeline.adaptive import (
     run,
 )
 
+
+@pytest.mark.slow
 # The branches, and not the number -------------------------------------------------------------
-
-
 async def test_fewer_branches_run_under_load_and_more_after_it() -> None:
     crowd = Crowd(0.5)
     config = ConcurrencyConfig(16, controller=Halving(), samplers=busy_between(5, 15))
@@ -43,6 +43,7 @@ async def test_fewer_branches_run_under_load_and_more_after_it() -> None:
     assert all(each.reason == "cpu 99%" and each.load.cpu == 0.99 for each in downs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["weir", "aimd"])
 async def test_the_laws_of_the_house_bring_the_peak_down_and_up_again(law: str) -> None:
     crowd = Crowd(0.5)
@@ -155,6 +156,7 @@ async def test_the_regulator_moves_on_when_the_step_ends_in_which_it_worked() ->
     assert long.most(14, 20) == 1
 
 
+@pytest.mark.slow
 async def test_a_cancelled_step_leaves_no_regulator_behind() -> None:
     machine = busy_between(0, 100)
     config = ConcurrencyConfig(8, controller=Halving(), samplers=machine)

@@ -221,6 +221,7 @@ async def test_a_law_in_shadow_tells_what_it_would_do_and_does_nothing() -> None
     assert crowd.most(3, 4) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", [AIMD(), Halving(), "weir", "gradient"], ids=str)
 async def test_replaying_the_loads_of_a_run_gives_the_very_same_decisions(law: Any) -> None:
     machine = Machine(
