@@ -1,10 +1,11 @@
 """A circuit breaker: what it lets through, what it refuses, and what moves it."""
 
+import contextvars
 import pickle
 import threading
 
 import anyio
-import anyio.to_thread
+import anyio.from_thread
 import pytest
 
 from anabranch import (
@@ -218,6 +219,19 @@ async def test_a_plain_function_runs_in_a_thread_with_its_keywords():
     ident, value = await breaker.call(where, 1, two=2)
     assert (ident != here, value) == (True, 3)
     assert await breaker.call(lambda: works(7)) == 7
+
+
+VARIABLE = contextvars.ContextVar("variable")
+
+
+@pytest.mark.real_clock
+async def test_a_plain_function_sees_the_context_and_may_call_back_into_the_loop():
+    VARIABLE.set("set")
+
+    def call():
+        return VARIABLE.get(), anyio.from_thread.run(works, 3)
+
+    assert await CircuitBreaker().call(call) == ("set", 3)
 
 
 async def test_a_decorated_function_is_of_its_kind(clock):

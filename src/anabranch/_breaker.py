@@ -18,12 +18,14 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
 from enum import StrEnum
 from functools import wraps
 from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 import attrs
+from sniffio import current_async_library_cvar
 
 from anabranch import _runtime
 from anabranch._options import exact
@@ -283,9 +285,11 @@ class CircuitBreaker:
 async def _in_thread(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a plain function in a thread, and await what it may return to be awaited."""
     returned = []
+    context = copy_context()
+    context.run(current_async_library_cvar.set, None)  # no loop runs in a thread
 
     def call() -> None:
-        returned.append(fn(*args, **kwargs))
+        returned.append(context.run(fn, *args, **kwargs))
 
     await _runtime.current().to_thread.run_sync(_runtime.for_thread(call))
     value = returned[0]
