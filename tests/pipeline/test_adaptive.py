@@ -27,8 +27,8 @@ from tests.pipeline.adaptive import (
 )
 
 
-@pytest.mark.slow
 # The branches, and not the number -------------------------------------------------------------
+@pytest.mark.slow
 async def test_fewer_branches_run_under_load_and_more_after_it() -> None:
     crowd = Crowd(0.5)
     config = ConcurrencyConfig(16, controller=Halving(), samplers=busy_between(5, 15))
@@ -64,6 +64,7 @@ async def test_the_laws_of_the_house_bring_the_peak_down_and_up_again(law: str) 
     assert changes(heard)
 
 
+@pytest.mark.slow
 async def test_a_limit_grows_over_where_it_began_and_never_over_the_ceiling() -> None:
     crowd = Crowd(1.0)
     config = ConcurrencyConfig(controller=Script([20, 40, 80, 160, 256]), cpu_based_limits=False)
