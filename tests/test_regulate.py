@@ -24,6 +24,7 @@ from anabranch._host import current_host
 from anabranch._regulate import Regulator, regulated
 from anabranch._runtime import keeps_real_time
 from anabranch._sampling import Realness
+from anabranch.controllers import from_json, replay, to_json
 from anabranch.testing._clock import VirtualLoop
 from tests.leaks import new, tasks
 from tests.pipeline.adaptive import Crowd, Halving, Machine, Script, busy_between, changes, run
@@ -315,3 +316,22 @@ async def test_the_regulator_passes_by_a_nursery_that_has_closed() -> None:
             assert regulator._at not in (None, gone, place)
         regulator.remove(gone)  # type: ignore[arg-type]  # a fake
     assert [each.total_tokens for each in limiters] == [1, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+async def test_replaying_the_loads_of_a_run_on_the_real_machine_gives_the_same_decisions() -> None:
+    config = ConcurrencyConfig(32, controller="weir")
+    step = Step.map_over("w", Step("one", Crowd(0.05)), items=range(2000), timeout=3,
+                         concurrency=config)  # fmt: skip
+    _, heard = await run(step)
+    told = [each for each in heard if isinstance(each, LoadSampled)]
+    adaptive = config.adaptive()
+    assert adaptive is not None
+    assert adaptive.controller is not None
+    assert any(each.load.cpu is not None for each in told)
+    loads = [from_json(to_json(each.load)) for each in told]
+    again = replay(adaptive.controller, loads, adaptive.bounds)
+    assert [(each.limit, each.reason) for each in again] == [
+        (each.limit, each.reason) for each in told
+    ]
