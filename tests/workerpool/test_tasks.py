@@ -277,6 +277,7 @@ def test_an_abort_cancels_just_what_waits_and_is_not_sticky() -> None:
         assert pool.get_task_result(pool.submit_task("after", int)).success
 
 
+@pytest.mark.slow
 def test_a_task_that_was_cancelled_is_never_called() -> None:
     gauge, first = Gauge(), Puppet()
     with WorkerPool(1) as pool:

@@ -213,6 +213,10 @@ class AsyncWorkerPool:
     def filled(self, scheduler: Any) -> None:
         """Hear that a step has its branches: there is no step here."""
 
+    def forbids(self, key: str) -> str:
+        """Say why a branch may not begin: nothing here says so."""
+        return ""
+
     def closed(self, scheduler: Any) -> None:
         """Hear that the scheduler has been closed."""
 

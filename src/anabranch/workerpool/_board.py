@@ -270,9 +270,7 @@ class Board:
         error: BaseException | None = None,
     ) -> None:
         """Record how a task ended; ``settle`` it after, without the lock."""
-        task.ended_at = monotonic()
-        self.pause(task)
-        task.status = status
+        self.pause(task, status)
         task.value, task.error = value, error
         self.open.discard(task)
         self.counts.end(task)
@@ -286,11 +284,13 @@ class Board:
         if self.closed and not self.open:
             self._dismiss()
 
-    def pause(self, task: Task) -> None:
-        """Count an attempt as over, if one is being made."""
+    def pause(self, task: Task, status: TaskStatus) -> None:
+        """Count an attempt as over, if one is being made; the task goes on as ``status``."""
+        task.ended_at = now = monotonic()
         if task.status is RUNNING:
             self.counts.running -= 1
-            task.ran += monotonic() - task.attempt_at
+            task.ran += now - task.attempt_at
+        task.status = status
 
     def told(self, task: Task) -> None:
         """Hear that the future of a task that ended is settled: whoever waits may go on."""

@@ -22,14 +22,18 @@ class Counts:
     def __init__(self) -> None:
         self.submitted = 0
         self.running = 0
-        self._ended: Counter[TaskStatus] = Counter()
+        self._completed = 0
+        self._ended: Counter[TaskStatus] = Counter()  # otherwise: an enum is dear to count by
         self._retries = 0
         self._ran = 0.0  # seconds, of those that ended and had been called
         self._called = 0
 
     def end(self, task: Task) -> None:
         """Count a task that has ended."""
-        self._ended[task.status] += 1
+        if task.status is COMPLETED:
+            self._completed += 1
+        else:
+            self._ended[task.status] += 1
         if task.attempts:
             self._called += 1
             self._retries += task.attempts - 1
@@ -44,9 +48,9 @@ class Counts:
         ended = self._ended
         return {
             "submitted": self.submitted,
-            "pending": self.submitted - self.running - ended.total(),
+            "pending": self.submitted - self.running - self._completed - ended.total(),
             "running": self.running,
-            "completed": ended[COMPLETED],
+            "completed": self._completed,
             "failed": ended[FAILED],
             "cancelled": ended[CANCELLED],
             "timed_out": ended[TIMED_OUT],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED, Executor
 from contextvars import copy_context
 from itertools import count
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 from weakref import finalize
 
 from sniffio import current_async_library_cvar
@@ -25,7 +25,7 @@ from anabranch.workerpool._config import WorkerPoolConfig, check_count, config_o
 from anabranch.workerpool._exit import end, end_at_exit
 from anabranch.workerpool._future import TaskFuture
 from anabranch.workerpool._mapping import map_over
-from anabranch.workerpool._task import Task, TaskMetrics, TaskResult, Terms
+from anabranch.workerpool._task import Task, TaskMetrics, TaskResult, Terms, is_plain
 from anabranch.workerpool._waits import wait
 from anabranch.workerpool._ways import abort
 
@@ -108,7 +108,13 @@ class WorkerPool(Executor):
         self._board.add(task)
         return task.id
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskFuture[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
         """Accept a call as a task, and return its future; never waits.
 
         The future may be awaited, too, in any loop.
@@ -117,10 +123,11 @@ class WorkerPool(Executor):
             ConfigurationError: ``fn`` cannot be called.
             RuntimeError: the pool was shut down.
         """
-        check_callable("WorkerPool.submit", fn)
+        if not is_plain(fn):
+            check_callable("WorkerPool.submit", fn)
         task = self._task(name_of(fn), fn, args, kwargs, self._future_terms)
         task.listed = False  # its future is what people ask
-        future: TaskFuture[T] = TaskFuture(self._board, task)
+        future: TaskFuture[Any] = TaskFuture(self._board, task)
         task.future = future
         self._board.add(task)
         return future

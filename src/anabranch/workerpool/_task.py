@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from enum import StrEnum
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -34,6 +36,8 @@ class TaskStatus(StrEnum):
 PENDING, RUNNING, RETRYING = TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.RETRYING
 COMPLETED, FAILED = TaskStatus.COMPLETED, TaskStatus.FAILED
 CANCELLED, TIMED_OUT, ABANDONED = TaskStatus.CANCELLED, TaskStatus.TIMED_OUT, TaskStatus.ABANDONED
+
+SUSPENDS = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE
 
 ENDS = (COMPLETED, FAILED, CANCELLED, TIMED_OUT, ABANDONED)
 
@@ -89,6 +93,11 @@ class Terms:
     timeout: float | None
 
 
+def is_plain(fn: object) -> bool:
+    """Tell at a glance of most functions that they are neither async nor generators."""
+    return type(fn) is FunctionType and not fn.__code__.co_flags & SUSPENDS
+
+
 class Task:
     """Be called, perhaps several times, and end once."""
 
@@ -130,7 +139,7 @@ class Task:
         self.context: Any = context
         self.terms = terms
         self.priority = priority
-        self.on_loop = is_async(fn)
+        self.on_loop = not is_plain(fn) and is_async(fn)
 
     def forget_call(self) -> None:
         """Let go of everything that was only there to be called."""

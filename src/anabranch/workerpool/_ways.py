@@ -161,8 +161,8 @@ def _tries_again(board: Board, task: Task, error: BaseException) -> bool:
         more = f"; its next attempt would have begun {seconds:g} s later, past that"
         board.end(task, TIMED_OUT, error=too_late(task, error, more))
         return True
-    board.pause(task)
-    task.status, task.error = RETRYING, error
+    board.pause(task, RETRYING)
+    task.error = error
     if task.deadline is not None:
         board.engine.strike_at(task.deadline, task)
     if seconds:
