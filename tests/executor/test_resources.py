@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from anabranch import ConcurrentExecutor, ConfigurationError, ResourceManager
-from anabranch.executor import _resources
+from anabranch.executor import _following, _resources
 from anabranch.executor._reserve import Reserve
 from tests.executor.machine import GB, Machine, scripts
 
@@ -219,3 +219,27 @@ class TestHerds:
             assert not results
             machine.cpu = 0.2
         assert results[0]["success"]
+
+    async def test_those_who_may_wait_begin_as_many_as_cores_bear_and_follow_the_load(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(_following, "cores", lambda: 1.5)
+        script = scripts(tmp_path)
+        machine = Machine(tmp_path, cpu=0.05, each=0, cores=64)
+        executor = ConcurrentExecutor(20, ResourceManager(sampler=machine), on_pressure="wait")
+        module = ("m", script("runs.py"), [str(tmp_path), "0.3"])
+        peaks, results = [0, 0], []
+
+        async def runs():
+            results.extend(await executor.execute_batch([module] * 60))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(runs)
+            began = time.monotonic()
+            while len(results) < 60:
+                late = time.monotonic() > began + 0.5
+                peaks[late] = max(peaks[late], machine.running())
+                await anyio.sleep(0.01)
+        assert 1 <= peaks[0] <= 3
+        assert 3 < peaks[1] <= 20
+        assert all(each["success"] for each in results)

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from anabranch._open import open_scheduler
 from anabranch._options import exact
 from anabranch._recording import check_recorder
 from anabranch._retry import Retry
+from anabranch._scheduler import Scheduler
 from anabranch._work import Job, check_limit, check_retry, check_seconds
 from anabranch.abc import Recorder
 from anabranch.errors import ConfigurationError, ScriptFailedError
 from anabranch.executor._binding import Binding
+from anabranch.executor._following import Scripts, following
 from anabranch.executor._modules import Module, modules_of, result_of
 from anabranch.executor._resources import ResourceManager, admitted
 from anabranch.executor._wrapper import SubprocessWrapper
 from anabranch.lanes._script import Finished
 
 Result = dict[str, Any]
+Call = Callable[[], Awaitable[Finished]]
+Runs = Callable[[Call], Awaitable[Finished]]
 
 
 class ConcurrentExecutor:
@@ -71,6 +75,7 @@ class ConcurrentExecutor:
             resource_manager = ResourceManager(memory_required_gb=0)
         self.max_concurrent = max_concurrent
         self.resource_manager = resource_manager
+        self._sampler = None if resource_manager is None else resource_manager.own_sampler
         self._waits = on_pressure == "wait"
         self._timeout = timeout
         self._retry = retry
@@ -125,16 +130,23 @@ class ConcurrentExecutor:
         named = _named(modules)
         results: dict[str, Result] = {}
         with self._binding.call() as call:
-            limiter = self._binding.limiter(self.max_concurrent)
-            async with open_scheduler(limiter, recorder=self._journal) as scheduler:
+            limiters = [self._binding.limiter(self.max_concurrent)]
+            run: Runs = _plainly
+            moved: AbstractAsyncContextManager[None] = nullcontext()
+            if self._waits and len(modules) > 1:
+                batch = Scripts(len(modules), self.max_concurrent)
+                limiters.append(batch.limiter)
+                run, moved = batch.run, following(batch, self._sampler)
+            async with Scheduler(limiters, recorder=self._journal) as scheduler:
                 call.ends_by(partial(scheduler.cancel, _all))
                 for key, module in named.items():
-                    fn = partial(self._module, module)
+                    fn = partial(run, partial(self._module, module))
                     scheduler.submit(Job(key, fn, retry=self._retry))
-                async for outcome in scheduler.outcomes:
-                    module = named[outcome.key]
-                    timeout = self._timeout_of(module)
-                    results[outcome.key] = result_of(module, outcome, timeout)
+                async with moved:
+                    async for outcome in scheduler.outcomes:
+                        module = named[outcome.key]
+                        timeout = self._timeout_of(module)
+                        results[outcome.key] = result_of(module, outcome, timeout)
         return [results[key] for key in named]
 
     async def _module(self, module: Module) -> Finished:
@@ -166,6 +178,10 @@ class ConcurrentExecutor:
 
 def _failed(finished: Finished) -> ScriptFailedError:
     return ScriptFailedError(str(finished.error), finished)
+
+
+async def _plainly(call: Call) -> Finished:
+    return await call()
 
 
 def _all(_: str) -> bool:

@@ -75,6 +75,7 @@ class ResourceManager:
         usual: tuple[Sampler, ...] = (Cpu(), Memory())
         if gpu_memory_required_gb is not None:
             usual = (*usual, Nvml())
+        self.own_sampler = sampler  # None where the machine is read as usual
         self._sampler = Scarcest(usual if sampler is None else (sampler,))
         self._lock = threading.Lock()
         self._sampling = threading.Lock()
