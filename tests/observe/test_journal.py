@@ -122,7 +122,7 @@ def test_a_full_disk_stops_the_run_or_is_reported_and_leaves_a_whole_journal(
     assert (len(succeeded) == 100) == (wish == "report")
     with Journal(tmp_path / "journal") as journal:
         kept = [entry.key for entry in journal.entries()]
-    assert 5 < len(kept) < 50
+    assert 0 < len(kept) < 50
     assert set(kept) <= succeeded
 
 

@@ -7,7 +7,6 @@ so that not a whole herd passes at once.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from pathlib import Path
 from typing import Final
@@ -81,4 +80,4 @@ def wanting(file: Path = Path("/proc/loadavg")) -> float:
         running = file.read_text().split()[3].partition("/")[0]
         return max(0.0, float(running) - 1)
     except (OSError, ValueError, IndexError):  # no Linux
-        return os.getloadavg()[0]
+        return psutil.getloadavg()[0]

@@ -30,6 +30,7 @@ from anabranch.cli._report import say
 from anabranch.cli._signals import Signals
 from anabranch.cli._stdout import UnwritableError
 from anabranch.errors import JournalError
+from anabranch.observe._redact import Redaction
 from anabranch.pipeline import ConcurrencyConfig
 
 FOLLOWING: Final = ConcurrencyConfig()  # how `-j auto` follows the load: as a step does
@@ -76,6 +77,7 @@ class Run:
         folder = partial(_folder, work.terms.results) if work.terms.results is not None else None
         retries = work.terms.retries
         self._runner = Runner(work.template, self._patience, retries, folder, self._job_ended)
+        self._redact = Redaction().text  # of what may end up in somebody's log
         self._succeeded = self._failed = 0  # by what the jobs themselves say, before it is recorded
         self._scheduler: Scheduler | None = None
         self.halted: str = ""  # why it ended early
@@ -204,7 +206,7 @@ class Run:
         if piece is None or finished is None:
             say(f"job {outcome.key}: {outcome.error!r}")
         elif finished.kind != "exit" and not self._work.terms.json:
-            say(f"job {outcome.key}: {finished.error}: {piece.command.shown}")
+            say(self._redact(f"job {outcome.key}: {finished.error}: {piece.command.shown}"))
 
     def _job_ended(self, success: bool) -> None:
         """Start no more as soon as enough jobs have ended as ``--halt`` says."""

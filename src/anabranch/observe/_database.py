@@ -95,6 +95,13 @@ def rows(connection: sqlite3.Connection) -> Iterator[Sequence[Any]]:
     return connection.execute("SELECT * FROM outcomes ORDER BY rowid")
 
 
+def keys(connection: sqlite3.Connection, statuses: Sequence[str]) -> Iterator[str | bytes]:
+    """Iterate over the keys of the rows that have one of the statuses."""
+    places = ", ".join("?" * len(statuses))
+    found = connection.execute(f"SELECT key FROM outcomes WHERE status IN ({places})", statuses)
+    return (row[0] for row in found)
+
+
 def _hold(path: Path, connection: sqlite3.Connection, fsync: bool) -> None:
     execute = connection.execute
     execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -142,15 +142,16 @@ class Journal:
         """Iterate over the jobs that are not recorded as done.
 
         Done is what succeeded, failed or timed out; what was cancelled, rejected or abandoned is
-        left to do.
+        left to do. What is recorded is read now, and kept while jobs are looked at: the file is
+        not asked again, for it may be busy with a slow disk.
 
         Args:
             failed: jobs that failed or timed out are left to do as well.
         """
-        for job in jobs:
-            entry = self.find(job.key)
-            if entry is None or not entry.done or (failed and entry.failed):
-                yield job
+        again = (Status.FAILED, Status.TIMED_OUT) if failed else ()
+        ended = tuple(str(status) for status in DONE if status not in again)
+        done = {_unplain(key) for key in database.keys(self._open(), ended)}
+        return (job for job in jobs if job.key not in done)
 
     def _open(self) -> Any:
         if self._connection is None:
