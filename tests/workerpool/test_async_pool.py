@@ -222,3 +222,13 @@ async def test_plain_functions_run_in_threads_and_may_wait_for_others() -> None:
         with anyio.fail_after(10):
             result = await pool.get_task_result(pool.submit_task("t", plain, (3,)))
         assert result.result != threading.current_thread().name
+
+
+@pytest.mark.real_clock
+async def test_as_many_plain_functions_run_at_once_as_there_are_workers() -> None:
+    everybody = threading.Barrier(100)
+    async with AsyncWorkerPool(WorkerPoolConfig(max_workers=100, max_retries=0)) as pool:
+        for _ in range(100):
+            pool.submit_task("t", everybody.wait, (10,))
+        results = await pool.wait_for_all(20)
+    assert all(each.success for each in results)

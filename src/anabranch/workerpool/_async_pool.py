@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ALL_COMPLETED, CancelledError
+from contextlib import ExitStack
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._token import holding
 from anabranch._work import Job, Status, is_async
 from anabranch.errors import BranchTimedOutError, SchedulerClosedError, WaitTimeoutError
+from anabranch.lanes._thread import io_lane
 from anabranch.workerpool._async_waits import lending, missing_of, wait_in_loop
 from anabranch.workerpool._checks import check_task, check_wait, check_word, unknown
 from anabranch.workerpool._clock import wall_offset
@@ -83,7 +85,11 @@ class AsyncWorkerPool:
     async def __aenter__(self) -> Self:
         self._host = current_host()
         self._offset = wall_offset(self._host.clock)
-        await self._scheduler.__aenter__()
+        with ExitStack() as threads:
+            threads.enter_context(io_lane(self._host).at_least(self._config.max_workers))
+            await self._scheduler.__aenter__()
+            # Threads are the loop's, and there may be fewer than the pool has workers.
+            self._threads = threads.pop_all()
         self._limiter = self._scheduler.limiter
         self._closed = False
         return self
@@ -95,7 +101,8 @@ class AsyncWorkerPool:
         traceback: TracebackType | None,
     ) -> bool:
         self._closed = True
-        return await self._scheduler.__aexit__(kind, error, traceback)
+        with self._threads:
+            return await self._scheduler.__aexit__(kind, error, traceback)
 
     def submit_task(
         self,
@@ -184,6 +191,8 @@ class AsyncWorkerPool:
     def resize(self, max_workers: int) -> None:
         """Set how many tasks run at once; what runs above it goes on to its end."""
         check_count("AsyncWorkerPool.resize", "max_workers", max_workers, 1)
+        if max_workers > self._limiter.total_tokens:
+            self._threads.enter_context(io_lane(self._host).at_least(max_workers))
         self._limiter.total_tokens = max_workers
 
     def get_metrics(self) -> dict[str, TaskMetrics]:
