@@ -75,6 +75,15 @@ async def test_the_loop_goes_round_between_slices_of_a_large_step() -> None:
 
 
 @pytest.mark.slow
+async def test_the_loop_goes_round_between_slices_of_a_large_map() -> None:
+    turns = Turns()
+    items = Step.map_over("m", turns.branch, items=[1] * COUNT, max_concurrency=10)
+    result = await run_beside(turns, items)
+    assert result.output == [1] * COUNT
+    assert turns.at_end - turns.at_last >= 3 * SLICES - 1, "counted, put out, and put in order"
+
+
+@pytest.mark.slow
 async def test_the_loop_goes_round_while_an_observer_is_told_what_is_queued() -> None:
     turns = Turns()
     step = large_step(turns, SLICE, max_concurrency=10)

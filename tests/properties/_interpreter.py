@@ -237,8 +237,21 @@ async def run_group(group: p.Group, actor: Actor) -> None:
             if run.raised is not None:
                 trace.lost.add(limiter)
         if not bare:
-            with world.runtime.CancelScope(shield=True):
+            await _read_shielded(run)
+
+
+async def _read_shielded(run: Run) -> None:
+    """Read what is left; a native cancellation knows no shield, and goes on afterwards."""
+    runtime, late = run.opener.world.runtime, None
+    while True:
+        try:
+            with runtime.CancelScope(shield=True):
                 await run.read_all()
+            break
+        except runtime.Cancelled as error:
+            late = error
+    if late is not None:
+        raise late
 
 
 async def _run_all(run: Run) -> None:

@@ -24,6 +24,7 @@ from tests.properties._programs import (
     Program,
     Sleep,
     Spec,
+    Stubborn,
     Untidy,
 )
 
@@ -87,6 +88,70 @@ PROGRAMS = {
         ),
         (3,),
         (Move(1 / 512, 0, 2), Move(1 / 512, 0, 0)),
+    ),
+    "a sentry that is told to end while it is cancelled waits for no grace": Program(
+        0,
+        Group(
+            (1, -1),
+            (
+                Spec(
+                    (
+                        Children(
+                            (
+                                Group(
+                                    (1, -1),
+                                    (
+                                        Spec((Checkpoints(1),)),
+                                        Spec((Stubborn(0.0, 0.0),)),
+                                        Spec(),
+                                        Spec(),
+                                    ),
+                                    how="run_all",
+                                ),
+                                Group((-1,), (Spec(), Spec(), Spec()), (Feed((Spec(),), 0.0),)),
+                            )
+                        ),
+                    )
+                ),
+                Spec(),
+            ),
+            how="run_all",
+        ),
+        (2,),
+        end=End(0.0, "scope"),
+    ),
+    "who waits behind somebody that is done is about to look again": Program(
+        0,
+        Group(
+            (-1, 2),
+            (
+                Spec(
+                    (
+                        Children(
+                            (
+                                Group(
+                                    (-2,),
+                                    (Spec((Untidy(2.0),), "b"), Spec((Stubborn(0.0, 0.0),), "b")),
+                                    block=(Pause(0.5, 2),),
+                                ),
+                                Group(
+                                    (-1,),
+                                    (Spec((Mark(),), "b"), Spec((Fail(), Fail()))),
+                                    how="run_all",
+                                ),
+                                Group((-2,), (Spec((Checkpoints(3),)),)),
+                            )
+                        ),
+                    )
+                ),
+                Spec(),
+                Spec(),
+                Spec((Sleep(0.0),)),
+            ),
+            block=(Sleep(0.0),),
+        ),
+        (1, 2),
+        end=End(0.25, "scope"),
     ),
 }
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Sized
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sized,
+)
 from contextlib import nullcontext
-from itertools import count
-from typing import Any, TypeVar
+from itertools import count, islice
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -35,6 +43,9 @@ from anabranch.pipeline._terms import (
 
 T = TypeVar("T", contravariant=True)  # noqa: PLC0105  # types are for people to read
 U = TypeVar("U")
+
+SLICE = 2048  # items that are folded before the loop goes round: about a millisecond
+Fold: TypeAlias = Generator[None, None, StepResult[Any]]
 
 
 class MapStep(Node[T, list[U]]):
@@ -105,13 +116,22 @@ class MapStep(Node[T, list[U]]):
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 why = scheduler.ledger.why_cancelled()
-                frame.keep(mapping.result(name, terms, started_at, why))
+                frame.keep(at_once(mapping.result(name, terms, started_at, why)))
                 frame.stopped(name)
             raise
         cut_off = scheduler.ledger.cut_off or scheduler.ledger.stopped
         why = scheduler.ledger.why_cancelled() if cut_off else ""
         halted = ("" if rules is None else rules.halted) or scheduler.ledger.pressure
-        result = mapping.result(name, terms, started_at, why, broke, halted)
+        how = (name, terms, started_at, why, broke, halted)
+        checkpoint = scheduler.ledger.runtime.lowlevel.checkpoint
+        try:
+            fold = mapping.result(*how)
+            result = await in_slices(fold, checkpoint) if mapping.is_large() else at_once(fold)
+        except BaseException as error:
+            if frame.is_cancelled_by(error):
+                frame.keep(at_once(mapping.result(*how)))
+                frame.stopped(name)
+            raise
         if result.success and terms.reduce is not None:
             result = await conclude(result, frame, scheduler.ledger, terms.reduce)
         frame.emit(StepFinished(frame.run.clock(), frame.path + name, str(result.status)))
@@ -162,6 +182,10 @@ class _Mapping:
             self._branches.append(branch)
         return branch
 
+    def is_large(self) -> bool:
+        """Tell whether to fold it would hold the loop for longer than a moment."""
+        return len(self._branches) > SLICE
+
     def result(
         self,
         name: str,
@@ -170,19 +194,20 @@ class _Mapping:
         why: str,
         error: Exception | None = None,
         halted: str = "",
-    ) -> StepResult[Any]:
+    ) -> Fold:
         """Fold how the items ended."""
         ledger = self.scheduler.ledger
         path = len(self._frame.path)
-        keys = [branch.key[path:] for branch in self._branches]
+        keys: list[str] = []
         results = Branches(keys, self._branches, "item", name)
-        counts = (
-            Counter(str(branch.status) for branch in self._branches)
-            if self._keeps
-            else ledger.counts
-        )
+        counts = Counter() if self._keeps else ledger.counts
+        spared = 0
+        for some in slices(self._branches):
+            keys += [branch.key[path:] for branch in some]
+            counts.update(str(branch.status) for branch in some)
+            spared += sum(map(is_spared, some))
+            yield
         total = sum(counts.values())
-        spared = sum(map(is_spared, self._branches))
         if not self._keeps:
             spared = counts["cancelled"] + counts["rejected"] - ledger.pressed
         good = counts["succeeded"]
@@ -192,12 +217,20 @@ class _Mapping:
             words = f"the items raised {words_of(error)}; {words}"
         elif not total and not why:
             success, status, words = True, Status.SUCCEEDED, "there was no item"
-        output = [
-            output_of(branch) if branch.status is Status.SUCCEEDED else results[branch.key[path:]]
-            for branch in self._branches
-        ]
+        output: list[Any] = []
+        for some in slices(self._branches):
+            output += [
+                output_of(each) if each.status is Status.SUCCEEDED else results[each.key[path:]]
+                for each in some
+            ]
+            yield
         if error is None and not success:
             error = group_of(name, results)
+        order: list[str] = []
+        ended = iter(ledger.ended if self._keeps else ())
+        while some := list(islice(ended, SLICE)):
+            order += [branch.key[path:] for branch in some]
+            yield
         charge_all(output, self._branches, ledger)
         return StepResult(
             name=name,
@@ -209,10 +242,37 @@ class _Mapping:
             error=error,
             latency_s=ledger.clock() - started_at,
             branches=results,
-            completion_order=tuple([b.key[path:] for b in ledger.ended]) if self._keeps else (),
+            completion_order=tuple(order),
             counts=dict(counts),
             **costs_of(ledger.account),
         )
+
+
+def slices(branches: list[Branch]) -> Iterator[list[Branch]]:
+    """Yield branches as many at a time as may be folded before the loop goes round."""
+    for start in range(0, len(branches), SLICE):
+        yield branches[start : start + SLICE]
+
+
+def at_once(fold: Fold) -> StepResult[Any]:
+    """Fold without a checkpoint, for a step that is being cancelled."""
+    while True:
+        try:
+            next(fold)
+        except StopIteration as stop:
+            result: StepResult[Any] = stop.value
+            return result
+
+
+async def in_slices(fold: Fold, checkpoint: Callable[[], Awaitable[None]]) -> StepResult[Any]:
+    """Fold, and let the loop go round between two slices."""
+    while True:
+        try:
+            next(fold)
+        except StopIteration as stop:
+            result: StepResult[Any] = stop.value
+            return result
+        await checkpoint()
 
 
 def _kind_of(items: object) -> type | None:
