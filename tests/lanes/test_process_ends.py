@@ -1,6 +1,8 @@
 """A child process and all that it started end: with its call, with its loop, with its parent."""
 
+import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 from anabranch import open_scheduler
 from anabranch._host import current_host
 from anabranch.errors import LaneError
-from anabranch.lanes._process import CPU_LANE, Children
+from anabranch.lanes._process import CPU_LANE, Call, Children
 from tests.branches import read, submit
 from tests.lanes import calls
 
@@ -289,3 +291,29 @@ def test_processes_end_with_their_loop(tmp_path):
     for loop in ("trio", "asyncio"):
         pid = anyio.run(main, backend=loop)
         assert not lives(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.parametrize("room", range(12))
+async def test_without_descriptors_the_call_fails_and_nothing_is_left(room):
+    before = len(os.listdir("/proc/self/fd")) - 1
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+    for each in taken:
+        os.close(each)
+    children = Children(current_host().runtime)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + room, limits[1]))
+    try:
+        child = children._take(Call(calls.pid, (), {}, "a"))
+        said = ""
+    except LaneError as error:
+        said = str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    if said:
+        assert "no process could be started" in said
+    else:
+        child.kill()
+        child.ended.wait(5)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) - 1 == before

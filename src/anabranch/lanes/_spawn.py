@@ -6,6 +6,7 @@ so a process never waits for us; the loop hears of answers alone.
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing.spawn
 import os
@@ -15,10 +16,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from anabranch.lanes import _child
 from anabranch.lanes._child import ANSWER, CALL, HEAD, LEVELS, RECORD
@@ -46,41 +47,47 @@ class Child:
     """
 
     def __init__(self) -> None:
-        answers, answers_to = os.pipe()
-        life, self._lifeline = os.pipe()
-        arguments = [str(Path(_child.__file__)), str(answers_to), str(life)]
-        try:
-            self._process = subprocess.Popen(
-                [*multiprocessing.spawn.get_command_line()[:-3], "-c", BOOT, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(answers_to, life),
-                start_new_session=True,
-                bufsize=0,
-            )
-        except BaseException:
-            os.close(answers)
-            os.close(self._lifeline)
-            raise
-        finally:
-            os.close(answers_to)
-            os.close(life)
-        assert self._process.stdin is not None, "it was asked for"
-        self._requests = self._process.stdin
-        self._answers = answers
         self._lock = threading.Lock()
         self._settle: Callable[[Any], None] | None = None
-        self._label = f"process {self._process.pid}"
         self._levels: dict[str, int] = {}
         self._received = bytearray()
         self._first = _message(b"P", pickle.dumps(_preparation()))
+        self._streams = [Echo("stdout"), Echo("stderr")]
         self.ended = threading.Event()
         self.dead = False
         self._doomed = False  # it was killed, and may not have noticed yet
         self.returncode: int | None = None
-        name = f"anabranch reads process {self._process.pid}"
-        threading.Thread(target=self._watch, name=name, daemon=True).start()
+        with ExitStack() as undo:
+            self._start(undo)
+            undo.pop_all()
+
+    def _start(self, undo: ExitStack) -> None:
+        """Start the process and its thread; ``undo`` takes all of it back if something fails."""
+        self._selector = undo.enter_context(selectors.DefaultSelector())
+        self._answers, answers_to = _pipe(undo)
+        life, self._lifeline = _pipe(undo)
+        arguments = [str(Path(_child.__file__)), str(answers_to), str(life)]
+        self._process = subprocess.Popen(
+            [*multiprocessing.spawn.get_command_line()[:-3], "-c", BOOT, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(answers_to, life),
+            start_new_session=True,
+            bufsize=0,
+        )
+        process = undo.enter_context(self._process)  # its pipes; and it is waited for
+        undo.callback(process.kill)
+        assert process.stdin is not None, "it was asked for"
+        self._requests = process.stdin
+        self._label = f"process {process.pid}"
+        name = f"anabranch reads process {process.pid}"
+        try:
+            threading.Thread(target=self._watch, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system has no further thread
+            raise OSError(errno.EAGAIN, str(error)) from error
+        os.close(answers_to)
+        os.close(life)
 
     @property
     def pid(self) -> int:
@@ -89,7 +96,7 @@ class Child:
 
     def alive(self) -> bool:
         """Tell whether it may be given a call, as far as can be known now."""
-        return not (self.dead or self._doomed) and self._process.poll() is None
+        return not (self.dead or self._doomed or _has_ended(self._process.pid))
 
     def request(self, call: bytes, label: str, settle: Callable[[Any], None]) -> bytes:
         """Expect an answer; return what is to be written for it.
@@ -135,27 +142,23 @@ class Child:
             self._requests.close()
 
     def _watch(self) -> None:
-        streams = {
-            self._process.stdout: Echo("stdout"),
-            self._process.stderr: Echo("stderr"),
-        }
-        with selectors.DefaultSelector() as selector:
+        pipes = [self._process.stdout, self._process.stderr]
+        selector, death = self._selector, _pidfd(self._process.pid)
+        with selector:
             os.set_blocking(self._answers, False)
             selector.register(self._answers, selectors.EVENT_READ, self._hear)
-            for pipe, echo in streams.items():
+            for pipe, echo in zip(pipes, self._streams, strict=True):
                 assert pipe is not None, "it was asked for"
                 os.set_blocking(pipe.fileno(), False)
                 selector.register(pipe.fileno(), selectors.EVENT_READ, self._echo_of(echo))
-            death = _pidfd(self._process.pid)
             if death is not None:
                 selector.register(death, selectors.EVENT_READ)
-            self._selector, self._streams = selector, list(streams.values())
             while self._step(death):
                 pass
             self._drain()
         if death is not None:
             os.close(death)
-        self._bury(streams)
+        self._bury(pipes)
 
     def _step(self, death: int | None) -> bool:
         """Read what there is; False when the process has ended."""
@@ -216,7 +219,7 @@ class Child:
         if settle is not None:
             settle(payload)
 
-    def _bury(self, streams: dict[Any, Echo]) -> None:
+    def _bury(self, pipes: Sequence[IO[bytes] | None]) -> None:
         """End what is left of its group, wait for it, and say so."""
         with self._lock:
             with suppress(ProcessLookupError, PermissionError):  # before its id is free again
@@ -227,8 +230,9 @@ class Child:
             echo.end(self._label)
         with suppress(OSError):
             self._requests.close()
-        for pipe in streams:
-            pipe.close()
+        for pipe in pipes:
+            if pipe is not None:
+                pipe.close()
         os.close(self._answers)
         os.close(self._lifeline)
         self.ended.set()
@@ -237,6 +241,23 @@ class Child:
 
 def _message(kind: bytes, payload: bytes) -> bytes:
     return HEAD.pack(kind, len(payload)) + payload
+
+
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a child has ended; its id stays its own until its thread waits for it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+    except AttributeError:  # macOS, before 3.13: its thread will say so
+        return False
 
 
 def _pidfd(pid: int) -> int | None:
