@@ -85,8 +85,8 @@ class Weir:
         ConfigurationError: a share that is none.
     """
 
-    memory: float = attrs.field(default=0.78, validator=_check.share)
-    gpu_memory: float = attrs.field(default=0.88, validator=_check.share)
+    memory: float = attrs.field(default=0.8, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.9, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""

@@ -18,7 +18,7 @@ from anabranch.controllers._weir_window import Window, gain, slower, with_sample
 
 ENOUGH = 0.5  # gain from which on more is worth it
 ACCUSED = math.log(1.35)
-FIRST_WAIT, LONGEST_WAIT = 8.0, 80.0
+FIRST_WAIT, LONGEST_WAIT = 10.0, 90.0
 LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
@@ -187,7 +187,7 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     up = window.limit > held.limit
     bought, error = gain(held, window)
     over = window.span >= min(LONGEST_PROBE, max(5.0, 5 * run_time))
-    wait = min(LONGEST_WAIT, state.wait * 2)
+    wait = min(LONGEST_WAIT, state.wait * 3)
     cause = f"{yields(window)}, at {held.limit} {held.rate:.3g}/s"
     if bought - error > ENOUGH or (over and bought + (error if up else 0.0) > ENOUGH):
         if up:

@@ -21,6 +21,7 @@ SMOOTH = 0.6  # seconds over which readings are averaged, by half-life
 QUICK, SLOW = 0.25, 1.0  # likewise, of what others use: what lies between them is a trend
 LATE = 5.0  # seconds after which half of those who have ended are forgotten
 HEAVIER = 1.04
+EASED = 0.88  # of those that run are wanted when it is full, or fewer
 STEADY = 0.02  # of all memory: a smaller trend is none
 
 
@@ -116,7 +117,7 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     if soon and sight.used + soon > FULL * sight.total:
         most = min(most, now.in_use * 0.5)
     if _is_full(sight) and now.in_use <= now.limit:
-        most = min(most, now.in_use * 0.8)
+        most = min(most, now.in_use * min(EASED, sight.share / sight.full))
     return max(most, 0.0)
 
 
