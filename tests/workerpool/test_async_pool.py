@@ -225,6 +225,7 @@ async def test_plain_functions_run_in_threads_and_may_wait_for_others() -> None:
 
 
 @pytest.mark.real_clock
+@pytest.mark.slow
 async def test_as_many_plain_functions_run_at_once_as_there_are_workers() -> None:
     everybody = threading.Barrier(100)
     async with AsyncWorkerPool(WorkerPoolConfig(max_workers=100, max_retries=0)) as pool:
