@@ -27,6 +27,7 @@ from anabranch.samplers import Cpu, Memory, Nvml, Scarcest
 T = TypeVar("T")
 
 GB = 2**30
+MOST_GB = 100_000
 SHARED_S = 0.05  # how old a sample may be that another one took
 AGAIN_S = 0.2
 FIRST_S = 0.1  # between the first two readings: a share of time is a difference
@@ -214,28 +215,34 @@ def _left(total: float | None, used: float | None) -> float | None:
     return None if total is None or used is None else max(0.0, total - used) / GB
 
 
-def _check_percent(percent: object) -> None:
-    wrong = isinstance(percent, bool) or not isinstance(percent, (int, float))
-    if wrong or not 0 < percent <= 100:  # type: ignore[operator]  # a number, it was looked at
+def _check_percent(given: object) -> None:
+    percent = _number(given)
+    if percent is None or not 0 < percent <= 100:
         raise ConfigurationError(
-            f"ResourceManager: cpu_threshold_percent={percent!r} is no threshold; "
+            f"ResourceManager: cpu_threshold_percent={given!r} is no threshold; "
             f"give a number above 0 and up to 100"
         )
-    if percent <= 1:  # type: ignore[operator]  # likewise
+    if percent <= 1:
         raise ConfigurationError(
-            f"ResourceManager: cpu_threshold_percent={percent!r} is a fraction where percent are "
-            f"meant; give {100 * percent:g}"  # type: ignore[operator]  # likewise
+            f"ResourceManager: cpu_threshold_percent={given!r} is a fraction where percent are "
+            f"meant; give {100 * percent:g}"
         )
 
 
-def _check_gb(name: str, size: object) -> None:
-    wrong = isinstance(size, bool) or not isinstance(size, (int, float))
-    if wrong or not 0 <= size < math.inf:  # type: ignore[operator]  # a number, it was looked at
+def _check_gb(name: str, given: object) -> None:
+    size = _number(given)
+    if size is None or not 0 <= size < math.inf:
         raise ConfigurationError(
-            f"ResourceManager: {name}={size!r} is no size; give GB (2^30 bytes), 0 for no check"
+            f"ResourceManager: {name}={given!r} is no size; give GB (2^30 bytes), 0 for no check"
         )
-    if size > 100_000:  # type: ignore[operator]  # likewise
+    if size > MOST_GB:
         raise ConfigurationError(
-            f"ResourceManager: {name}={size!r} GB is more than a machine has; "
+            f"ResourceManager: {name}={given!r} GB is more than a machine has; "
             f"give units of 2^30 bytes"
         )
+
+
+def _number(given: object) -> float | None:
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return None
+    return float(given)
