@@ -37,6 +37,7 @@ FACADES = {
     "_anyio.py": "the loop's tasks, as the loop calls them",
     "testing/_clock.py": "the loop's tasks, as the loop calls them",
     "testing/_schedules.py": "the loop's tasks, as the loop calls them",
+    "testing/_steps.py": "the loop's tasks, as the loop calls them",
 }
 BROAD_EXCEPT = {
     "_hand.py": "a branch's Exception is data",
@@ -59,6 +60,7 @@ BROAD_EXCEPT = {
     "samplers/_checked.py": "a sampler that raises, a user's or ours, costs a signal and no run",
     "samplers/_host.py": "psutil raises whatever it makes of a broken /proc: a signal less",
     "samplers/_patience.py": "what the call raises crosses a thread as a value",
+    "testing/_play.py": "what a test raises, whatever it is, is what explore asks for",
     "observe/_journal.py": "an error that cannot write itself is recorded all the same",
     "lanes/": "an Exception crosses a thread or a process as a value",
     "workerpool/": "what a task raises, whatever it is, belongs to who waits for it",
@@ -67,12 +69,14 @@ ASYNCIO = {
     "_anyio.py": "the seam",
     "testing/_clock.py": "a virtual clock is a loop of asyncio's",
     "testing/_schedules.py": "a schedule is an order of asyncio's ready queue",
+    "testing/_steps.py": "asks before each step of asyncio's tasks",
 }
 LATE_IMPORTS = {
     "_runtime.py": "no loop is imported before it runs",
     "_anyio.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
     "_observers.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
     "lanes/_beside.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and late",
+    "testing/__init__.py:anabranch.testing": "Hypothesis, for those only who draw with it",
     "samplers/_nvml.py:pynvml": "20 ms, for those only who ask for GPUs",
 }
 OWN_CLOCK = {
@@ -86,6 +90,8 @@ OWN_CLOCK = {
     "_breaker.py": "threads without a loop call it too; a clock may be given",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
+    "testing/_explore.py": "draws schedules by seeds",
+    "testing/_schedule.py": "draws an order by a seed",
     "testing/_schedules.py": "draws an order by a seed",
     "testing/_simulator/": "draws branches, noise and scenarios by a seed",
     "executor/_resources.py": "how old a sample of the machine is, whatever the loop's clock says",

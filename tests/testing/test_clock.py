@@ -17,7 +17,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from anabranch.testing._clock import DeadlockError, VirtualLoop
+from anabranch.errors import DeadlockError
+from anabranch.testing._clock import VirtualLoop
 
 YEAR = 365 * 24 * 3600.0
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from anabranch.testing._clock import DeadlockError
+from anabranch.errors import DeadlockError
 from anabranch.testing._schedules import run_asyncio, run_trio
 
 both = pytest.mark.parametrize("run", [run_trio, run_asyncio], ids=["trio", "asyncio"])

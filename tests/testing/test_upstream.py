@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import outcome
 import pytest
 import trio
 from trio._core import _run
@@ -107,6 +108,25 @@ def test_trio_still_has_the_private_attributes_that_the_schedules_touch() -> Non
     assert isinstance(_run._r, random.Random), TRIO % "_r was the dice of all runs"
     assert isinstance(_run._ALLOW_DETERMINISTIC_SCHEDULING, bool), TRIO % "the flag was a bool"
     trio.run(look)
+
+
+def test_trio_still_resumes_a_task_with_what_an_instrument_has_put_there() -> None:
+    class Exchange(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if "wait" in task.name and isinstance(task._next_send, outcome.Value):
+                task._next_send = outcome.Error(KeyError("exchanged"))
+
+    async def wait() -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> str:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait, name="wait")
+        return repr(caught.value.exceptions)
+
+    told = trio.run(main, instruments=[Exchange()])
+    assert "exchanged" in told, TRIO % "_next_send was what a step sends" + " and _steps.py"
 
 
 def test_trio_still_sorts_a_batch_by_age_and_shuffles_it_whole() -> None:

@@ -84,8 +84,7 @@ class Checked:
     def _signal(self, name: str, value: object) -> float | None:
         if value is None:
             return None
-        figure = _figure(value)
-        wrong = "is no number" if figure is None else _wrong(name, figure)
+        figure, wrong = _figure(value), wrong_with(name, value)
         if figure is None or wrong:
             self._say(f"{name} {wrong}", f"tells {name}={value!r:.80}, which {wrong}; unknown")
             return None
@@ -116,6 +115,14 @@ def check_samplers(where: str, samplers: object) -> tuple[Sampler, ...]:
             f"{where}: {each!r:.80} ({type(each).__name__}) is no sampler; {hint}"
         )
     return tuple(given)
+
+
+def wrong_with(name: str, value: object) -> str:
+    """Say what is wrong with what a sampler tells of a signal; nothing for what can be meant."""
+    if value is None:
+        return ""
+    figure = _figure(value)
+    return "is no number" if figure is None else _wrong(name, figure)
 
 
 def _figure(value: object) -> float | None:

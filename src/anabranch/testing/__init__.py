@@ -1,5 +1,24 @@
 """Test programs built on anabranch: in virtual time, under drawn schedules, on played machines."""
 
+from typing import TYPE_CHECKING, Any
+
+from anabranch.errors import DeadlockError
+from anabranch.testing._behaviours import (
+    attempts,
+    charges,
+    checkpoints,
+    raises,
+    returns,
+    sleep,
+    stubborn,
+    waits_for,
+)
+from anabranch.testing._clock import VirtualLoop
+from anabranch.testing._disturbing import InjectedError, SpinningError, interruptible
+from anabranch.testing._explore import Explored, ScheduleFailedError, explore
+from anabranch.testing._loads import FakeSampler, fake_loads
+from anabranch.testing._play import NotDeterministicError
+from anabranch.testing._script import Call, Scripted, script
 from anabranch.testing._simulator._asking import Moment
 from anabranch.testing._simulator._drawn import drawn
 from anabranch.testing._simulator._run import Change, Simulation, simulate
@@ -14,20 +33,73 @@ from anabranch.testing._simulator._words import (
     Times,
     Work,
 )
+from anabranch.testing._steps import LeftRunningError
+from anabranch.testing._virtual import run_virtual, virtual_time
+
+if TYPE_CHECKING:
+    from anabranch.testing._strategies import (
+        Resize,
+        StepTree,
+        follow,
+        limits,
+        resizes,
+        step_trees,
+    )
+
+_DRAWN = ("Resize", "StepTree", "follow", "limits", "resizes", "step_trees")
 
 __all__ = [
+    "Call",
     "Change",
+    "DeadlockError",
     "Downstream",
+    "Explored",
+    "FakeSampler",
+    "InjectedError",
+    "LeftRunningError",
     "Machine",
     "Moment",
     "Neighbour",
+    "NotDeterministicError",
     "Phase",
+    "Resize",
     "SCENARIOS",
     "Scenario",
+    "ScheduleFailedError",
+    "Scripted",
     "Senses",
     "Simulation",
+    "SpinningError",
+    "StepTree",
     "Times",
+    "VirtualLoop",
     "Work",
+    "attempts",
+    "charges",
+    "checkpoints",
     "drawn",
+    "explore",
+    "fake_loads",
+    "follow",
+    "interruptible",
+    "limits",
+    "raises",
+    "resizes",
+    "returns",
+    "run_virtual",
+    "script",
     "simulate",
+    "sleep",
+    "step_trees",
+    "stubborn",
+    "virtual_time",
+    "waits_for",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DRAWN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from anabranch.testing import _strategies  # Hypothesis, for those only who draw with it
+
+    return getattr(_strategies, name)

@@ -26,14 +26,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 from anabranch._stubborn import frames_of, lines_of
-from anabranch.errors import AnabranchError
+from anabranch.errors import DeadlockError
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 _LOOPS = {"anyio", "asyncio", "trio"}
-
-
-class DeadlockError(AnabranchError, RuntimeError):
-    """Say that everything waits and nothing is left that could wake it; the program's fault."""
 
 
 class Order(Protocol):

@@ -37,21 +37,43 @@ import random
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Literal, TypeVar, TypeVarTuple
+from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple
 
 import trio
 from trio._core import _run
 from trio.testing import MockClock
 
-from anabranch.testing._clock import DeadlockError, VirtualLoop, standstill
+from anabranch.errors import DeadlockError
+from anabranch.testing._clock import VirtualLoop, standstill
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def run_trio(async_fn: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts, seed: int) -> T:
+class Dice(Protocol):
+    """Draw an order: of what is given, or of as many as are said."""
+
+    def shuffle(self, x: Any, /) -> None: ...
+    def lots(self, count: int, /) -> list[float]: ...
+
+
+class _Seeded(random.Random):
+    def lots(self, count: int) -> list[float]:
+        return [self.random() for _ in range(count)]
+
+
+def _dice(seed: int | Dice) -> Dice:
+    return _Seeded(seed) if isinstance(seed, int) else seed
+
+
+def run_trio(
+    async_fn: Callable[[*Ts], Coroutine[Any, Any, T]],
+    *args: *Ts,
+    seed: int | Dice,
+    instruments: Iterable[trio.abc.Instrument] = (),
+) -> T:
     """Run a trio program in virtual time, under the order that ``seed`` draws."""
     watch = _Watch()
 
@@ -65,16 +87,22 @@ def run_trio(async_fn: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts, seed
         raise AssertionError("nothing but a standstill cancels this scope")
 
     clock = MockClock(autojump_threshold=0)
-    return trio.run(watched, clock=clock, instruments=[SeededOrder(seed), watch])
+    return trio.run(watched, clock=clock, instruments=[SeededOrder(seed), watch, *instruments])
 
 
-def run_asyncio(async_fn: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts, seed: int) -> T:
+def run_asyncio(
+    async_fn: Callable[[*Ts], Coroutine[Any, Any, T]],
+    *args: *Ts,
+    seed: int | Dice,
+    task_factory: Callable[..., Any] | None = None,
+) -> T:
     """Run an asyncio program in virtual time, under the order that ``seed`` draws.
 
     What callbacks raised, which asyncio would only log, is raised as a group at the end.
     """
     lost: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=partial(seeded_loop, seed, deadlock="raise")) as runner:
+        runner.get_loop().set_task_factory(task_factory)
         runner.get_loop().set_exception_handler(lambda _, context: lost.append(context))
         result = runner.run(async_fn(*args))
     if lost:
@@ -89,7 +117,7 @@ def run_asyncio(async_fn: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts, s
 class SeededOrder(trio.abc.Instrument):
     """Shuffle each batch of trio's run queue, whole, in the way that ``seed`` draws."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | Dice) -> None:
         self._seed = seed
 
     def before_run(self) -> None:
@@ -107,7 +135,7 @@ class _Dice(random.Random):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._seeded: dict[int, random.Random] = {}
+        self._seeded: dict[int, Dice] = {}
         self._theirs: tuple[random.Random, bool] | None = None
 
     def shuffle(self, x: Any) -> None:
@@ -118,12 +146,12 @@ class _Dice(random.Random):
         else:
             seeded.shuffle(x)
 
-    def seed_this_thread(self, seed: int) -> None:
+    def seed_this_thread(self, seed: int | Dice) -> None:
         with self._lock:
             if self._theirs is None:
                 self._theirs = (_run._r, _run._ALLOW_DETERMINISTIC_SCHEDULING)
                 self._set(self, shuffles=True)
-            self._seeded[threading.get_ident()] = random.Random(seed)
+            self._seeded[threading.get_ident()] = _dice(seed)
 
     def leave_this_thread(self) -> None:
         with self._lock:
@@ -186,7 +214,7 @@ def _break_shields(each: trio.lowlevel.Task) -> None:
 # asyncio
 
 
-def seeded_loop(seed: int, *, deadlock: Literal["wait", "raise"] = "wait") -> VirtualLoop:
+def seeded_loop(seed: int | Dice, *, deadlock: Literal["wait", "raise"] = "wait") -> VirtualLoop:
     """Make a virtual loop whose tasks step in the order that ``seed`` draws."""
     return VirtualLoop(order=_SeededSteps(seed), deadlock=deadlock)
 
@@ -194,8 +222,8 @@ def seeded_loop(seed: int, *, deadlock: Literal["wait", "raise"] = "wait") -> Vi
 class _SeededSteps:
     """Draw the order of the steps that are ready; other callbacks keep theirs, but for ties."""
 
-    def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
+    def __init__(self, seed: int | Dice) -> None:
+        self._dice = _dice(seed)
         self._count = itertools.count()
         self._ages: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
@@ -227,7 +255,7 @@ class _SeededSteps:
         # Tasks often become ready in the order of a set, which is that of their addresses; so
         # lots are drawn by age, and whoever has the lowest and waits for nobody goes next.
         by_age = sorted(range(len(ages)), key=lambda at: math.inf if (a := ages[at]) is None else a)
-        lots = {at: self._dice.random() for at in by_age}
+        lots = dict(zip(by_age, self._dice.lots(len(by_age)), strict=True))
         waits_for = [0] * len(ages)
         for at in itertools.chain.from_iterable(followers):
             waits_for[at] += 1

@@ -1,0 +1,77 @@
+"""Run a program in virtual time on either loop: an hour of sleeping costs nothing.
+
+Virtual time does not wait for threads or child processes: what needs those needs the real clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
+
+from trio.testing import MockClock
+
+from anabranch._runtime import loop_runs_here
+from anabranch.errors import ConfigurationError, HostLoopError
+from anabranch.testing._clock import VirtualLoop
+from anabranch.testing._schedule import LOOPS, Choices, Schedule
+from anabranch.testing._schedules import Dice, run_asyncio, run_trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+def virtual_time(loop: str = "trio") -> dict[str, Any]:
+    """Return the keywords with which ``anyio.run`` runs in virtual time, from 0.0 on.
+
+    They serve one run: ``anyio.run(main, **virtual_time("asyncio"))``.
+
+    Raises:
+        ConfigurationError: a loop that is neither "trio" nor "asyncio".
+    """
+    check_loop("virtual_time", loop)
+    if loop == "trio":
+        return {"backend": loop, "backend_options": {"clock": MockClock(autojump_threshold=0)}}
+    return {"backend": loop, "backend_options": {"loop_factory": VirtualLoop}}
+
+
+def run_virtual(
+    async_fn: Callable[[*Ts], Coroutine[Any, Any, T]],
+    *args: *Ts,
+    loop: str = "trio",
+    seed: int | None = None,
+) -> T:
+    """Run a program in virtual time, and return what it returns.
+
+    Args:
+        loop: "trio" or "asyncio".
+        seed: draws the order of those who are ready at once; the same one each time.
+            None for first come, first served.
+
+    Raises:
+        DeadlockError: everything waits for ever; it says who waits where.
+        ConfigurationError: a loop or a seed that is none.
+    """
+    check_loop("run_virtual", loop)
+    if isinstance(seed, bool) or not isinstance(seed, int | None):
+        raise ConfigurationError(
+            f"run_virtual: seed={seed!r:.80} ({type(seed).__name__}) is no whole number; "
+            f"give one, or leave it out"
+        )
+    if loop_runs_here():
+        raise HostLoopError(
+            "run_virtual was called where a loop runs, and it runs one of its own; "
+            "call it from a plain function"
+        )
+    order: int | Dice = Choices(Schedule(loop=loop)) if seed is None else seed
+    if loop == "trio":
+        return run_trio(async_fn, *args, seed=order)
+    return run_asyncio(async_fn, *args, seed=order)
+
+
+def check_loop(where: str, loop: object) -> None:
+    """Raise ConfigurationError unless ``loop`` names one."""
+    if loop not in LOOPS:
+        raise ConfigurationError(
+            f"{where}: loop={loop!r:.80} ({type(loop).__name__}) is neither 'trio' nor 'asyncio'; "
+            f"give one of them"
+        )

@@ -1,0 +1,342 @@
+"""See that faults are found by whatever disturbs them, made short, and found again by one line."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from anyio.lowlevel import checkpoint
+
+from anabranch import ConfigurationError, HostLoopError, Pipeline, Step, UnknownOptionError
+from anabranch.testing import (
+    DeadlockError,
+    InjectedError,
+    LeftRunningError,
+    NotDeterministicError,
+    ScheduleFailedError,
+    SpinningError,
+    explore,
+    interruptible,
+    script,
+    sleep,
+)
+from anabranch.testing._schedule import VERSION, Schedule, parse
+from tests.testing import faulty
+
+each_loop = pytest.mark.parametrize("loop", ["trio", "asyncio"])
+PLANTED = {
+    faulty.lost_wakeup: DeadlockError,
+    faulty.leaked_token: AssertionError,
+    faulty.double_outcome: AssertionError,
+    faulty.relies_on_order: AssertionError,
+}
+each_planted = pytest.mark.parametrize("program", PLANTED, ids=lambda program: program.__name__)
+Program = Callable[..., Any]
+
+
+def found(program: Program, **options: Any) -> ScheduleFailedError:
+    with pytest.raises(ScheduleFailedError) as caught:
+        explore(program, **options)
+    return caught.value
+
+
+# The hardest three
+
+
+@pytest.mark.slow
+@each_loop
+@each_planted
+def test_a_planted_fault_is_found_within_2000_schedules_and_again_by_its_line(
+    program: Program, loop: str
+) -> None:
+    error = found(program, seeds=2000, loops=[loop])
+    assert isinstance(error.__cause__, PLANTED[program])
+    assert error.replay.startswith(f"{VERSION}:{loop}")
+    assert f"replay it with: explore({program.__name__}, replay={error.replay!r})" in str(error)
+    again = found(program, replay=error.replay)
+    assert again.replay == error.replay
+    assert type(again.__cause__) is type(error.__cause__)
+
+
+@pytest.mark.slow
+@each_loop
+def test_what_is_found_is_as_short_as_it_can_be(loop: str) -> None:
+    short = parse("test", found(faulty.relies_on_order, seeds=2000, loops=[loop]).replay)
+    assert len(short.moves) == 1
+    assert short.cancel is None
+    assert short.fail is None
+    (order,) = short.moves.values()
+    assert order[0] == 4
+    assert list(order[1:]) == sorted(order[1:])
+
+
+@pytest.mark.slow
+def test_a_sound_program_stays_sound_under_every_schedule() -> None:
+    explored = explore(faulty.sound, seeds=300)
+    assert explored.schedules == 302
+    assert set(explored.steps) == {"trio", "asyncio"}
+    assert min(explored.steps.values()) > 8
+    assert min(explored.waits.values()) == 4
+
+
+# What is disturbed
+
+
+@pytest.mark.slow
+@each_loop
+def test_a_cancellation_comes_before_each_step_once(loop: str) -> None:
+    seen: set[str] = set()
+
+    async def program() -> None:
+        at = "before"
+        try:
+            with interruptible():
+                at = "first"
+                await anyio.sleep(1)
+                at = "second"
+                await anyio.sleep(1)
+                at = "third"
+                await anyio.sleep(1)
+                at = "end"
+        finally:
+            seen.add(at)
+
+    explore(program, seeds=50, loops=[loop], disturb=["cancel"])
+    assert seen == {"first", "second", "third", "end"}
+
+
+@each_loop
+def test_a_failure_comes_at_each_wait_for_the_outside_and_at_no_lock(loop: str) -> None:
+    seen: set[str] = set()
+
+    async def program() -> None:
+        lock, at = anyio.Lock(), ""
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold, lock)
+            with interruptible():
+                try:
+                    at = "sleep"
+                    await anyio.sleep(0.5)
+                    at = "lock"
+                    async with lock:
+                        at = "checkpoint"
+                        await checkpoint()
+                except InjectedError:
+                    seen.add(at)
+                    raise
+
+    async def hold(lock: anyio.Lock) -> None:
+        async with lock:
+            await anyio.sleep(1)
+
+    explore(program, seeds=20, loops=[loop], disturb="fail")
+    assert seen == {"sleep", "checkpoint"}
+
+
+@each_loop
+def test_functions_of_the_test_may_be_named_that_fail_too(loop: str) -> None:
+    failed = 0
+
+    async def ask(event: anyio.Event) -> None:
+        await event.wait()
+
+    async def program() -> None:
+        nonlocal failed
+        event = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer, event)
+            with interruptible():
+                try:
+                    await ask(event)
+                except InjectedError:
+                    failed += 1
+
+    async def answer(event: anyio.Event) -> None:
+        await checkpoint()
+        event.set()
+
+    assert explore(program, seeds=4, loops=[loop]).waits == {loop: 0}
+    explore(program, seeds=9, loops=[loop], may_fail=[ask])
+    assert failed
+
+
+@each_loop
+def test_without_a_block_all_of_the_test_may_be_interrupted(loop: str) -> None:
+    async def program() -> None:
+        held = True
+        await anyio.sleep(1)
+        held = False
+        await checkpoint()
+        try:
+            await anyio.sleep(1)
+        finally:
+            assert not held, "never"
+
+    assert explore(program, seeds=30, loops=[loop]).steps[loop] >= 4
+
+
+@each_loop
+def test_a_branch_of_a_pipeline_fails_and_the_limiter_gets_all_tokens_back(loop: str) -> None:
+    ends: set[str] = set()
+
+    async def program() -> None:
+        limiter = anyio.CapacityLimiter(2)
+        branches = script({key: [sleep(1)] for key in "abc"})
+        with interruptible():
+            result = await Pipeline([Step.parallel(branches)]).run(1, limiter=limiter)
+            ends.update(str(each.status) for each in result.step_history[0].branches.values())
+        assert limiter.borrowed_tokens == 0
+        assert not branches.running
+
+    explore(program, seeds=40, loops=[loop], disturb=["cancel", "fail"])
+    assert {"succeeded", "failed"} <= ends
+
+
+def test_outside_of_explore_a_block_does_nothing() -> None:
+    async def program() -> str:
+        with interruptible():
+            await anyio.sleep(0)
+            return "went on"
+
+    assert trio.run(program) == "went on"
+
+
+# What is a fault
+
+
+@each_loop
+def test_steps_without_end_are_a_fault(loop: str) -> None:
+    async def program() -> None:
+        while True:
+            await checkpoint()
+
+    error = found(program, loops=[loop], max_steps=1000)
+    assert isinstance(error.__cause__, SpinningError)
+
+
+def test_a_task_that_outlives_its_test_is_a_fault_on_asyncio() -> None:
+    import asyncio
+
+    tasks = set()
+
+    async def program() -> None:
+        tasks.add(asyncio.create_task(asyncio.sleep(1)))
+
+    error = found(program, loops=["asyncio"])
+    assert isinstance(error.__cause__, LeftRunningError)
+    assert "1 of its tasks" in str(error)
+
+
+@each_loop
+def test_a_test_that_fails_undisturbed_is_told_so(loop: str) -> None:
+    async def program() -> None:
+        await checkpoint()
+        raise KeyError("missing")
+
+    error = found(program, loops=[loop])
+    assert "fails undisturbed" in str(error)
+    assert isinstance(error.__cause__, KeyError)
+
+
+# What cannot be explored
+
+
+@pytest.mark.parametrize("dice", [random.random, time.perf_counter])
+def test_a_test_that_is_not_deterministic_is_told_so(dice: Callable[[], float]) -> None:
+    async def program() -> None:
+        for _ in range(round(dice() * 1e9) % 1000):
+            await checkpoint()
+
+    with pytest.raises(NotDeterministicError, match="go two ways") as caught:
+        explore(program, seeds=200)
+    assert "program" in str(caught.value)
+
+
+def test_a_fault_that_comes_once_is_not_taken_for_one_of_the_schedule() -> None:
+    runs = 0
+
+    async def program() -> None:
+        nonlocal runs
+        runs += 1
+        await checkpoint()
+        assert runs != 9
+
+    with pytest.raises(NotDeterministicError):
+        explore(program, seeds=50)
+
+
+def test_a_line_of_another_version_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="written by version 7 of schedules"):
+        explore(faulty.sound, replay="7:trio:cancel=3")
+    with pytest.raises(ConfigurationError, match="written by version 2 of schedules"):
+        explore(faulty.sound, replay="2:curio:whatever")
+
+
+def test_a_line_that_no_longer_fits_its_test_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        explore(faulty.sound, replay=f"{VERSION}:trio:order=1>8.7.6.5.4.3.2.1.0")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "1", "1:curio", "1:trio:cancel=", "1:trio:cancel=x", "1:trio:cancel=1:cancel=2",
+     "1:trio:order=1>0.0", "1:trio:order=1", "1:trio:cancel=1.5", "1:trio:other=1", 7],
+)  # fmt: skip
+def test_what_is_no_line_is_refused(line: Any) -> None:
+    with pytest.raises(ConfigurationError, match="replay="):
+        explore(faulty.sound, replay=line)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(loop="trio"),
+        Schedule(loop="asyncio", cancel=0, fail=12),
+        Schedule(loop="trio", moves={0: (1, 0), 12: (2, 0, 1)}, fail=3),
+    ],
+)
+def test_a_schedule_is_read_as_it_was_written(schedule: Schedule) -> None:
+    assert parse("test", schedule.line()) == schedule
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 0}, {"seeds": True}, {"seeds": "7"}, {"seeds": [-1]}, {"seeds": 1.5},
+        {"loops": []}, {"loops": ["curio"]}, {"disturb": ["sleep"]}, {"disturb": 3},
+        {"may_fail": [print]}, {"may_fail": 3}, {"max_steps": 0},
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_meant_are_refused(options: Any) -> None:
+    with pytest.raises(ConfigurationError, match="explore: "):
+        explore(faulty.sound, **options)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(UnknownOptionError, match="seeds"):
+        explore(faulty.sound, seed=3)  # type: ignore[call-arg]  # on purpose
+
+
+@pytest.mark.parametrize("given", [3, print, faulty.Gate, lambda: None])
+def test_what_is_no_test_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="no async function"):
+        explore(given)
+
+
+def test_a_test_that_takes_arguments_is_refused() -> None:
+    async def program(limiter: object) -> None:
+        """Take something."""
+
+    with pytest.raises(ConfigurationError, match="takes limiter"):
+        explore(program)
+
+
+async def test_it_is_refused_where_a_loop_runs() -> None:
+    await checkpoint()
+    with pytest.raises(HostLoopError, match="plain function"):
+        explore(faulty.sound)
