@@ -22,6 +22,7 @@ IDLE = 0.85  # below it a cut was too much
 LEFT = 0.6  # below it the cut was for somebody who has left
 AIM = 0.98
 LONG = 6.0  # seconds
+SLOWER = 1.7  # run times, of what they were: somebody else has come
 PAUSE, LONGEST = 10.0, 120.0
 LATER = 60.0  # seconds for which a limit that was right is not cut again
 
@@ -86,7 +87,7 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
     if state.busy < (2 if run_time < LONG else 4):
         return state, math.inf, ""
     least = max(1, math.floor((now.cores or 1.0) * 0.75))
-    if now.t < state.until and run_time < 1.35 * state.run_time:
+    if now.t < state.until and run_time < SLOWER * state.run_time:
         least = max(least, state.right)
     # What had no effect was too little: after a fifth, halves.
     target = max(least, math.floor(now.limit * (0.5 if state.cuts else 0.8)))

@@ -172,7 +172,8 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
         return state, now.limit, ""
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
     step = max(1, round(now.limit * share))
-    up = state.proven is None or slower(state.proven, window)[0][0] < QUEUED
+    proven = state.proven
+    up = proven is None or any(r - math.sqrt(v) < QUEUED for r, v in slower(proven, window))
     target = min(now.limit + step, reach) if up else now.limit - step
     if int(target) == now.limit or target < 1:
         return attrs.evolve(state, until=now.t + state.wait), now.limit, ""
@@ -189,16 +190,16 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     over = window.span >= min(LONGEST_PROBE, max(5.0, 5 * run_time))
     wait = min(LONGEST_WAIT, state.wait * 3)
     cause = f"{yields(window)}, at {held.limit} {held.rate:.3g}/s"
-    if bought - error > ENOUGH or (over and bought + (error if up else 0.0) > ENOUGH):
-        if up:
-            return attrs.evolve(state, mode="grow", wait=FIRST_WAIT), now.limit, ""
-        # What costs throughput had been in nobody's way.
-        return _hold(_with_proof(state, held), now, held.limit, wait), held.limit, cause
-    if bought + error < ENOUGH or over:
+    if bought + error < ENOUGH:  # fewer do as well
         if up:
             return _hold(state, now, held.limit, wait), held.limit, cause
         return _hold(_with_proof(state), now, now.limit, FIRST_WAIT), now.limit, ""
-    return state, now.limit, ""
+    if not over and bought - error < ENOUGH:
+        return state, now.limit, ""
+    if up:
+        return attrs.evolve(state, mode="grow", wait=FIRST_WAIT), now.limit, ""
+    # What costs throughput had been in nobody's way.
+    return _hold(_with_proof(state, held), now, held.limit, wait), held.limit, cause
 
 
 def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
