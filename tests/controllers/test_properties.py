@@ -108,6 +108,7 @@ def test_where_nothing_is_known_and_nothing_ends_the_limit_does_not_grow(law, wi
     assert max(limits) <= within.initial
 
 
+@pytest.mark.slow
 @each_adaptive
 @given(within=bounds())
 def test_without_any_signal_it_is_a_fixed_limit(law, within):
