@@ -33,6 +33,7 @@ def nested(manager, ways):
 
 
 @pytest.mark.real_clock
+@pytest.mark.slow
 async def test_every_way_through_lanes_of_one_place_ends():
     manager = ConcurrencyManager(CONFIG)
     with anyio.fail_after(60):
@@ -42,6 +43,7 @@ async def test_every_way_through_lanes_of_one_place_ends():
 
 
 @pytest.mark.real_clock
+@pytest.mark.slow
 async def test_many_at_once_on_crossing_ways_end():
     manager = ConcurrencyManager(CONFIG)
     found = []
