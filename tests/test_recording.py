@@ -77,7 +77,7 @@ async def test_a_slow_recorder_slows_a_feed_down() -> None:
     async with open_scheduler(2, recorder=recorder) as scheduler:
         scheduler.feed(jobs())
     assert len(recorder.kept) == 300
-    assert max(ahead) <= 64 + 2 + 1
+    assert max(ahead) <= 128 + 2 + 1
 
 
 async def test_a_cancelled_scheduler_records_what_has_ended_and_what_was_cancelled() -> None:
@@ -144,6 +144,40 @@ async def test_an_error_of_the_block_and_of_a_branch_are_what_they_were() -> Non
             await anyio.sleep(0.5)
             raise ZeroDivisionError
     assert [str(outcome.status) for outcome in recorder.kept] == ["failed"]
+
+
+class Grouped(Kept):
+    """Keep several at once, and say how many."""
+
+    def __init__(self, seconds: float, fails_at: str = "") -> None:
+        super().__init__(seconds, fails_at)
+        self.groups: list[int] = []
+
+    async def record_all(self, outcomes: Any) -> None:
+        self.groups.append(len(outcomes))
+        await anyio.sleep(0.1)
+        if any(outcome.key == self._fails_at for outcome in outcomes):
+            raise OSError("the disk is full")
+        self.kept += outcomes
+
+
+async def test_a_recorder_that_can_gets_all_that_ended_meanwhile_in_one_go() -> None:
+    recorder = Grouped(0.1)
+    async with open_scheduler(1, recorder=recorder) as scheduler:
+        for number in range(20):
+            submit(scheduler, str(number), sleep, 0.01)
+    assert len(recorder.kept) == 20
+    assert sum(recorder.groups) == 19
+    assert len(recorder.groups) <= 3
+
+
+async def test_a_group_that_fails_stops_the_run() -> None:
+    recorder = Grouped(0.1, fails_at="5")
+    with pytest.raises(OSError, match="the disk is full"):
+        async with open_scheduler(1, recorder=recorder) as scheduler:
+            for number in range(50):
+                submit(scheduler, str(number), sleep, 0.01)
+    assert [outcome.key for outcome in recorder.kept] == ["0"]
 
 
 async def test_threads_are_recorded_too() -> None:

@@ -16,7 +16,7 @@ from anabranch._outcomes import Outcomes
 from anabranch._work import Job
 from anabranch.errors import ConfigurationError, DuplicateKeyError
 
-UNRECORDED = 64  # that a recorder may gather, however small the limit
+UNRECORDED = 128  # that a recorder may gather, however small the limit
 
 
 class Intake:

@@ -11,13 +11,13 @@ import inspect
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from anabranch._branch import Branch
 from anabranch._ledger import Ledger
 from anabranch._work import Outcome
-from anabranch.abc import Recorder
+from anabranch.abc import GroupRecorder, Recorder
 from anabranch.errors import ConfigurationError
 
 log = logging.getLogger("anabranch")
@@ -146,6 +146,8 @@ class Recording:
         if self.error is None or self._stop is None:  # else it has failed, and the run ends for it
             if len(outcomes) == 1:
                 await self._record(outcomes[0])
+            elif isinstance(self._recorder, GroupRecorder):
+                await self._record_all(self._recorder, outcomes)
             else:
                 async with ledger.runtime.open_nursery() as nursery:
                     for outcome in outcomes:
@@ -160,6 +162,13 @@ class Recording:
             await self._recorder.record(outcome)
         except Exception as error:
             self.missed += 1
+            self._fail(error)
+
+    async def _record_all(self, recorder: GroupRecorder, outcomes: Sequence[Outcome]) -> None:
+        try:
+            await recorder.record_all(outcomes)
+        except Exception as error:
+            self.missed += len(outcomes)
             self._fail(error)
 
     def _hand_on(self) -> None:

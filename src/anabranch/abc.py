@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from anabranch._load import Bounds, Decision, Load
@@ -81,3 +81,10 @@ class Recorder(Protocol):
     """Keep each outcome before anybody else hears of it."""
 
     async def record(self, outcome: Outcome, /) -> None: ...
+
+
+@runtime_checkable
+class GroupRecorder(Recorder, Protocol):
+    """Keep several outcomes in one go as well, all or none: cheaper where each write costs."""
+
+    async def record_all(self, outcomes: Sequence[Outcome], /) -> None: ...

@@ -6,7 +6,7 @@ command that was recorded is compared before anything starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,17 @@ class Records:
 
     async def record(self, outcome: Outcome) -> None:
         """Wait until it is recorded everywhere."""
+        await self.record_all((outcome,))
+
+    async def record_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Likewise wait for several."""
         try:
             for recorder in self._recorders:
-                await recorder.record(outcome)
+                await recorder.record_all(outcomes)
         except JournalError as error:
-            self.missed += 1
-            if self._tells and self.missed == 1:
+            if self._tells and not self.missed:
                 say(str(error))
+            self.missed += len(outcomes)
             raise
 
 

@@ -131,10 +131,13 @@ class JobLog:
         Raises:
             JournalError: it could not be.
         """
-        logged = self._logged(outcome)
-        if logged is not None:
-            command = self._redaction.text(logged.command)
-            await self._writer.put(attrs.evolve(logged, command=command).line())
+        await self.record_all((outcome,))
+
+    async def record_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Likewise wait for several."""
+        lines = [self._line(logged) for each in outcomes if (logged := self._logged(each))]
+        if lines:
+            await self._writer.put(lines)
 
     def entries(self) -> Iterator[Logged]:
         """Iterate over the lines that are there.
@@ -146,6 +149,9 @@ class JobLog:
             for number, line in enumerate(file):
                 if number and line.endswith(b"\n"):
                     yield self._parsed(number + 1, line)
+
+    def _line(self, logged: Logged) -> bytes:
+        return attrs.evolve(logged, command=self._redaction.text(logged.command)).line()
 
     def _hold(self) -> None:
         """Keep a second run out."""

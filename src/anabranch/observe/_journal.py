@@ -125,9 +125,13 @@ class Journal:
         Raises:
             JournalError: it could not be written; nothing of it is in the file.
         """
+        await self.record_all((outcome,))
+
+    async def record_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Likewise wait for several, which are written all or none."""
         if self._writer is None:
             raise JournalError(f"the journal {self.path} is not open; use it with `with`")
-        await self._writer.put(self._row(outcome))
+        await self._writer.put([self._row(outcome) for outcome in outcomes])
 
     def find(self, key: str) -> Entry | None:
         """Return what is recorded of a branch, None if nothing is."""

@@ -19,14 +19,14 @@ import attrs
 from anabranch._host import Host, current_host
 from anabranch.errors import JournalError
 
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.01
 
 
 @attrs.define(eq=False)
 class Slip:
-    """Carry one thing to the thread, and say in the loop when it is written."""
+    """Carry things to the thread, and say in the loop when they are written."""
 
-    content: Any
+    contents: Sequence[Any]
     loop: Any
     written: Any
     error: Exception | None = None
@@ -50,8 +50,8 @@ class Writer:
         self._host: Host | None = None  # of the loop that handed in last
         self._loop: Any = None
 
-    async def put(self, content: Any) -> None:
-        """Wait until ``content`` is written; a cancelled wait leaves it to be written.
+    async def put(self, contents: Sequence[Any]) -> None:
+        """Wait until all of ``contents`` is written; a cancelled wait leaves it to be written.
 
         Raises:
             JournalError: it could not be written, or the writer was closed.
@@ -64,7 +64,7 @@ class Writer:
         host = current_host()
         if host is not self._host:
             self._host, self._loop = host, host.runtime.lowlevel.current_trio_token()
-        slip = Slip(content, self._loop, host.runtime.Event())
+        slip = Slip(contents, self._loop, host.runtime.Event())
         self._slips.put(slip)
         await slip.written.wait()
         if slip.error is not None:
@@ -88,7 +88,8 @@ class Writer:
                 batch.append(self._slips.get())
             slips = [slip for slip in batch if slip is not None]
             going_on = len(slips) == len(batch)
-            error = self._write([slip.content for slip in slips]) if slips else None
+            contents = [content for slip in slips for content in slip.contents]
+            error = self._write(contents) if contents else None
             loops = {id(slip.loop): slip.loop for slip in slips}
             for slip in slips:
                 slip.error = error
