@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
-from anabranch.cli._bench import bench_command
 from anabranch.cli._doctor_run import print_findings
 from anabranch.cli._exec import EXAMPLES as EXEC_EXAMPLES
 from anabranch.cli._exec import exec_
@@ -18,7 +17,6 @@ from anabranch.cli._exec_flags import split
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
 from anabranch.cli._run import FAILED, OK, WRONG_USAGE, Options, run_file
-from anabranch.cli._simulate import simulate_command
 from anabranch.cli._streams import fill_closed, silence
 
 EXAMPLES = """
@@ -120,8 +118,17 @@ app.command(
 )
 
 
-app.command(simulate_command, name="simulate")
-app.command(bench_command, name="bench")
+# By their names, so that no other command waits for the import of the whole testing kit.
+app.command(
+    "anabranch.cli._simulate:simulate_command",
+    name="simulate",
+    help="Play controllers in the simulator, beside the best fixed limits that can be found.",
+)
+app.command(
+    "anabranch.cli._bench:bench_command",
+    name="bench",
+    help="Run a pipeline under several fixed limits and adaptively, and say which is best here.",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
