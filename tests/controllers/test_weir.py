@@ -177,3 +177,13 @@ def test_reasons_have_figures():
 def test_two_windows_of_one_limit_say_nothing_of_a_gain():
     window = Window(8, n=20, s=0.0, ss=1.0, r=20, rr=21, done=20, span=5)
     assert gain(window, window) == (1.0, math.inf)
+
+
+def test_memory_that_was_taken_for_ours_is_forgotten_once_ours_is_told():
+    def machine(second, limit):
+        own = None if second == 1 else 0.0
+        known = {"memory_total": 16 * GIB, "memory_used": 8 * GIB, "own_memory": own}
+        return served(limit, 1.0) | known
+
+    found = play(Weir(), Bounds(ceiling=100, initial=4), machine, 60)
+    assert found[-1].limit == 100

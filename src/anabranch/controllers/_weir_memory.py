@@ -78,7 +78,8 @@ def weigh(
         weight = attrs.evolve(weight, idle=sight.used)
     own = max(0.0, sight.used - weight.idle) if sight.own is None else min(sight.own, sight.used)
     others = sight.used - own
-    weight = attrs.evolve(weight, told=sight.own is not None)
+    if sight.own is not None and not weight.told:
+        weight = Weight(told=True)  # until now all of it was taken for ours
     if weight.now is None:
         weight = attrs.evolve(weight, now=0.0, quick=others, slow=others)
     wrong = others - weight.quick
