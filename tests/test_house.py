@@ -9,6 +9,7 @@ import importlib
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -60,6 +61,8 @@ BROAD_EXCEPT = {
     "samplers/_checked.py": "a sampler that raises, a user's or ours, costs a signal and no run",
     "samplers/_host.py": "psutil raises whatever it makes of a broken /proc: a signal less",
     "samplers/_patience.py": "what the call raises crosses a thread as a value",
+    "testing/_check_sampler.py": "what a sampler raises crosses a thread as a value",
+    "testing/_promises.py": "what a part raises is a promise that it breaks",
     "testing/_play.py": "what a test raises, whatever it is, is what explore asks for",
     "observe/_journal.py": "an error that cannot write itself is recorded all the same",
     "lanes/": "an Exception crosses a thread or a process as a value",
@@ -90,6 +93,8 @@ OWN_CLOCK = {
     "_breaker.py": "threads without a loop call it too; a clock may be given",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
+    "testing/_check_controller.py": "draws loads by a seed",
+    "testing/_check_limiter.py": "draws programs by a seed",
     "testing/_explore.py": "draws schedules by seeds",
     "testing/_schedule.py": "draws an order by a seed",
     "testing/_schedules.py": "draws an order by a seed",
@@ -223,8 +228,13 @@ def test_the_lock_says_what_and_not_where_from() -> None:
 
 def read(*folders: Path) -> Iterator[house.Source]:
     for file in sorted(file for folder in folders for file in folder.rglob("*.py")):
-        name = file.relative_to(PACKAGE if file.is_relative_to(PACKAGE) else ROOT).as_posix()
-        yield house.Source(name, file.read_text(encoding="utf-8"))
+        yield source_of(file)
+
+
+@cache
+def source_of(file: Path) -> house.Source:
+    name = file.relative_to(PACKAGE if file.is_relative_to(PACKAGE) else ROOT).as_posix()
+    return house.Source(name, file.read_text(encoding="utf-8"))
 
 
 def excepted(file: str, name: str, table: Mapping[str, str]) -> bool:
