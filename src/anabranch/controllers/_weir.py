@@ -86,7 +86,7 @@ class Weir:
     """
 
     memory: float = attrs.field(default=0.8, validator=_check.share)
-    gpu_memory: float = attrs.field(default=0.9, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.88, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""
