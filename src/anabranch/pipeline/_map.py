@@ -28,6 +28,7 @@ from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._check import check_arity
 from anabranch.pipeline._conclude import conclude, refused
 from anabranch.pipeline._config import default_limit
+from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of
 from anabranch.pipeline._result import StepResult
@@ -57,9 +58,10 @@ class MapStep(Node[T, list[U]]):
     unless there is a ``reduce`` that is to be given them.
     """
 
-    __slots__ = ("_items", "_plan", "_terms", "name")
+    __slots__ = ("_depth", "_items", "_plan", "_terms", "name")
 
     name: str
+    _depth: int
     _items: Any
     _plan: Plan
     _terms: Terms
@@ -73,6 +75,8 @@ class MapStep(Node[T, list[U]]):
         if callable(items) and _kind_of(items) is None:
             check_arity(f"Step.map_over {name!r}: items", items, "items is called as fn(input)")
         object.__setattr__(self, "name", name)
+        depth = depth_around(f"Step.map_over {name!r}", (plan.depth,))
+        object.__setattr__(self, "_depth", depth)
         object.__setattr__(self, "_plan", plan)
         object.__setattr__(self, "_items", items)
         object.__setattr__(self, "_terms", terms)
@@ -83,6 +87,10 @@ class MapStep(Node[T, list[U]]):
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""
         return self._plan.needs_context()
+
+    def depth(self) -> int:
+        """Count the steps in it that are nested in each other."""
+        return self._depth
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the step for each item."""

@@ -148,6 +148,10 @@ class Node(Generic[In, Out]):
         """Name the first step in it that does nothing without a context; empty for none."""
         return ""
 
+    def depth(self) -> int:
+        """Count the steps in it that are nested in each other; 0 for a plain step."""
+        return 0
+
     def paths_below(self) -> list[str] | None:
         """List the paths of all its branches, nested ones too; None if nobody can know them."""
         return None

@@ -14,6 +14,7 @@ from anabranch._work import Status
 from anabranch.errors import ConfigurationError
 from anabranch.events import StepFinished, StepStarted
 from anabranch.pipeline._conclude import conclude, refused
+from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._guard import run_guarded
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
@@ -42,6 +43,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
 
     __slots__ = (
         "_by_key",
+        "_depth",
         "_merging",
         "_nests",
         "_plans",
@@ -54,6 +56,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
 
     name: str | None
     _by_key: Mapping[str, Plan]
+    _depth: int
     _merging: MergeTerms | None
     _nests: bool
     _plans: tuple[Plan, ...]
@@ -73,6 +76,8 @@ class ParallelStep(Node[T, dict[str, Any]]):
         object.__setattr__(self, "_merging", merging)
         object.__setattr__(self, "_plans", plans)
         object.__setattr__(self, "_by_key", {plan.key: plan for plan in plans})
+        where = f"Step.parallel {name!r}" if name else "Step.parallel"
+        object.__setattr__(self, "_depth", depth_around(where, (plan.depth for plan in plans)))
         object.__setattr__(self, "_nests", any(plan.nests for plan in plans))
         object.__setattr__(self, "_ruled", terms.ruled)
         object.__setattr__(self, "_terms", terms)
@@ -88,6 +93,10 @@ class ParallelStep(Node[T, dict[str, Any]]):
             return f"Step.parallel {self.name!r}" if self.name else "Step.parallel"
         nested = (plan.needs_context() for plan in self._plans if plan.nests)
         return next(filter(None, nested), "") if self._nests else ""
+
+    def depth(self) -> int:
+        """Count the steps in it that are nested in each other."""
+        return self._depth
 
     def paths_below(self) -> list[str]:
         """List the paths of all its branches, nested ones too; ``key/**`` for those unknown."""

@@ -26,6 +26,7 @@ from anabranch.errors import (
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._check import check_name
 from anabranch.pipeline._config import ExecutionConfig
+from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._guard import walk_guarded
 from anabranch.pipeline._live import LiveRun
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
@@ -55,10 +56,11 @@ class Pipeline(Node[In, Out]):
         ConfigurationError: no steps, a step that is none, or a name given twice.
     """
 
-    __slots__ = ("_config", "_needs_context", "_nodes", "_parts", "name")
+    __slots__ = ("_config", "_depth", "_needs_context", "_nodes", "_parts", "name")
 
     name: str | None
     _config: ExecutionConfig
+    _depth: int
     _needs_context: str
     _nodes: tuple[tuple[str, Node[Any, Any]], ...]
     _parts: tuple[Any, ...]  # as they were given: what has no name of its own may be numbered anew
@@ -96,6 +98,8 @@ class Pipeline(Node[In, Out]):
         parts = _parts(where, steps)
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_nodes", _named(where, parts))
+        depth = depth_around(where, (node.depth() for _, node in self._nodes))
+        object.__setattr__(self, "_depth", depth)
         needs = (node.needs_context() for _, node in self._nodes)
         object.__setattr__(self, "_needs_context", next(filter(None, needs), ""))
 
@@ -200,6 +204,10 @@ class Pipeline(Node[In, Out]):
                 "inside it write: await pipeline.run(...)"
             )
         return anyio.run(self._run, data, terms, backend=loop)
+
+    def depth(self) -> int:
+        """Count the steps in it that are nested in each other."""
+        return self._depth
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""

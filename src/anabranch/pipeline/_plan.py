@@ -57,6 +57,7 @@ class Plan:
     takes_error: bool = False  # a fallback's
     simple: bool = attrs.field(init=False)  # a plain call of fn(data), nothing to look up
     nests: bool = attrs.field(init=False)  # it, or what it falls back to, is a step of its own
+    depth: int = attrs.field(init=False)  # of the steps nested in it
 
     @simple.default
     def _simple(self) -> bool:
@@ -68,6 +69,11 @@ class Plan:
     @nests.default
     def _nests(self) -> bool:
         return self.nested or (self.fallback is not None and self.fallback.nests)
+
+    @depth.default
+    def _depth(self) -> int:
+        own = self.node.depth() if self.nested else 0
+        return own if self.fallback is None else max(own, self.fallback.depth)
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""

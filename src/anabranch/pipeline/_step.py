@@ -307,6 +307,10 @@ class Step(Node[In, Out]):
         """Name the first step in it that does nothing without a context; empty for none."""
         return self.plan(self.name).needs_context() if self._fallback is not None else ""
 
+    def depth(self) -> int:
+        """Count the steps nested in what it falls back to."""
+        return self.plan(self.name).depth if self._fallback is not None else 0
+
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run as a step of a pipeline."""
         plan, run, path = self.plan(name), frame.run, frame.path + name
