@@ -93,6 +93,8 @@ OWN_CLOCK = {
     "_breaker.py": "threads without a loop call it too; a clock may be given",
     "_retry.py": "draws the jitter, by a seed if one is given",
     "scripts/check.py": "tells a person how long a check took",
+    "scripts/_plant.py": "tells a person how long it took",
+    "scripts/_noticing.py": "gives tests so much real time",
     "testing/_check_controller.py": "draws loads by a seed",
     "testing/_check_limiter.py": "draws programs by a seed",
     "testing/_explore.py": "draws schedules by seeds",
