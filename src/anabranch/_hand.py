@@ -54,7 +54,7 @@ class Hand(Lease):
         self._fresh = True
         self._proven = False  # it has run a branch
         ledger.fresh += 1
-        if ledger.counted:
+        if ledger.alive is not None:
             ledger.alive.add(self)
         if self._leases:
             ledger.hands.add(self)
@@ -115,8 +115,11 @@ class Hand(Lease):
             ledger.room = True
             if self._succeed:
                 ledger.grow(1)
-            if ledger.counted:
-                ledger.hand_ended(self)
+            alive = ledger.alive
+            if alive is not None:
+                alive.discard(self)
+                if not alive:
+                    ledger.last_hand_ended()
 
     def suspended(self, trap: Any) -> None:
         """Hear that the branch has suspended: the moment to start further hands.
@@ -128,7 +131,7 @@ class Hand(Lease):
         ledger = self.ledger
         if self._used_up:
             self._works_on()
-        if ledger.unarmed and (self.slept or trap is not ledger.brief):
+        if ledger.unarmed and (self.slept or trap is not ledger.host.brief):
             ledger.arm()
         if self._fresh:
             self._fresh = False
@@ -219,7 +222,7 @@ class Hand(Lease):
             if branch is not None:  # else a thread has recorded it, or it goes on later
                 branch.ended_at = now
                 if self._used_up and branch.status is Status.SUCCEEDED:
-                    branch.reason = ""  # a cancellation came too late to stop it
+                    branch.reason = self._ignored(branch)
                 append(branch)
                 if ledger.listening:
                     ledger.publish(branch)

@@ -138,6 +138,19 @@ class Lease:
         if branch.timeout is not None and tries.began_at is not None:
             self._scope.deadline = branch.own_deadline(tries.began_at)
 
+    def _ignored(self, branch: Branch) -> str:
+        """Say which cancellation a branch that succeeded kept to itself past its grace.
+
+        Empty where it came too late to stop the branch.
+        """
+        grace = self.ledger.grace
+        if grace is None or not grace.has_named(self, branch):
+            return ""
+        self.branch = branch
+        why = self.why_cancelled() or self.ledger.why_cancelled()
+        self.branch = None
+        return f"ignored: {why}"
+
     def _end_deadline(self, branch: Branch) -> None:
         if branch.timeout is not None:
             self._scope.deadline = math.inf

@@ -78,6 +78,10 @@ class Grace:
             if hand.running() is branch
         }  # fmt: skip
 
+    def has_named(self, hand: Lease, branch: Branch) -> bool:
+        """Tell whether ``branch`` was past its grace, and still worked."""
+        return self._found.get(hand, (None, ""))[0] is branch
+
     def _ask(self, hand: Lease, branch: Branch) -> None:
         self._asked[hand] = _Asked(branch, self._ledger.clock() + self._seconds)
         if self._watch_scope is None:
@@ -123,7 +127,7 @@ class Grace:
                     self._report(hand, branch)
 
     def _report(self, hand: Lease, branch: Branch) -> None:
-        if self._found.get(hand, (None, ""))[0] is branch:
+        if self.has_named(hand, branch):
             return
         ledger, thread = self._ledger, hand.thread_ident()
         stack = stack_of_thread(thread) if thread is not None else stack_of(hand.slept)

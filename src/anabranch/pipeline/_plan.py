@@ -277,7 +277,7 @@ def feedback_of(branch: Branch) -> str:
     if branch.tries is not None and branch.status is not None:
         return branch.tries.words(branch.status, branch.error, branch.reason)
     if branch.status is Status.SUCCEEDED:
-        return "succeeded"
+        return f"succeeded, {branch.reason}" if branch.reason else "succeeded"
     if branch.error is not None and branch.status is Status.FAILED:
         return f"raised {words_of(branch.error)}"
     return f"{branch.status}: {branch.reason}"
