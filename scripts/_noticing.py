@@ -20,7 +20,7 @@ from pathlib import Path
 
 import attrs
 
-HANGS_AFTER = 45.0  # seconds in one test; the slowest takes ten on a busy machine
+HANGS_AFTER = 30.0  # seconds in one test; the slowest takes ten on a busy machine
 LEFT_OUT = ("tests/bench", "tests/soak", "tests/test_docs.py", "tests/test_examples.py")
 PASSED, FAILED, NOTHING_COLLECTED = 0, 1, 5
 _running: set[subprocess.Popen[str]] = set()

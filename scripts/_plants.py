@@ -17,7 +17,7 @@ import attrs
 PACKAGE = Path("src/anabranch")
 TABLES = Path("tests/planted")
 COPIED = ("src", "tests", "docs", "scripts", "pyproject.toml", "README.md", "LICENSE")
-KEYS = {"name", "file", "before", "after", "why", "tests"}
+KEYS = {"name", "file", "before", "after", "why"}
 
 
 class PlantError(ValueError):
@@ -30,7 +30,7 @@ class Plant:
 
     Attributes:
         table: the name of the table that it stands in: the floor.
-        tests: files that are about it, where no file of tests bears its file's name.
+        tests: files that are about ``file``, besides those that bear its name.
     """
 
     table: str
@@ -47,12 +47,12 @@ class Plant:
         return PACKAGE / self.file
 
     def mirror(self, root: Path) -> list[str]:
-        """Return the files of tests that mirror its file, from the root; those it names first."""
+        """Return the files of tests that mirror its file, from the root; first those of its name."""
         source = Path(self.file)
         pattern = f"test{'' if source.stem.startswith('_') else '_'}{source.stem}"
         folder = root / "tests" / source.parent
         found = [*folder.glob(f"{pattern}.py"), *sorted(folder.glob(f"{pattern}_*.py"))]
-        return list(dict.fromkeys([*self.tests, *(str(each.relative_to(root)) for each in found)]))
+        return list(dict.fromkeys([*(str(each.relative_to(root)) for each in found), *self.tests]))
 
     def planted(self, text: str) -> str:
         """Return ``text``, the file's, with the bug in it.
@@ -83,13 +83,14 @@ def plants(root: Path) -> list[Plant]:
     """
     found: dict[str, Plant] = {}
     for table in sorted((root / TABLES).glob("*.toml")):
-        for entry in tomllib.loads(table.read_text(encoding="utf-8"))["plant"]:
-            wrong = (entry.keys() ^ KEYS) - {"tests"}
+        said = tomllib.loads(table.read_text(encoding="utf-8"))
+        for entry in said["plant"]:
+            wrong = sorted(entry.keys() ^ KEYS)
             if wrong:
-                raise PlantError(f"{table.name}: {entry.get('name')}: {sorted(wrong)}: give {KEYS}")
+                raise PlantError(f"{table.name}: {entry.get('name')}: {wrong}: give {sorted(KEYS)}")
             if entry["name"] in found:
                 raise PlantError(f"{table.name}: {entry['name']} is there twice; name one anew")
-            tests = tuple(entry.pop("tests", ()))
+            tests = tuple(said.get("tests", {}).get(entry["file"], ()))
             found[entry["name"]] = Plant(table=table.stem, tests=tests, **entry)
     return list(found.values())
 
