@@ -79,7 +79,7 @@ class Ledger:
     pull: Callable[[], Branch | None] | None = None  # this and those behind it: the scheduler's
     grow: Callable[[int], None]
     reader_is_behind: Callable[[], bool] | None = None
-    behind: list[Any]  # an Event of each hand that waits until outcomes are read
+    behind: list[Any] = _NO_EVENTS  # an Event of each hand that waits until outcomes are read
     outside: Outside = NOWHERE  # what pays for it, and says why it is cancelled from there
     on_end: Callable[[Branch], None] | None = None
     account: Account | None = None  # what it was charged; made with the first charge
@@ -97,12 +97,16 @@ class Ledger:
     make_grace: Callable[[], Any] | None = None
     unarmed = False  # the loop has not been told of the deadline yet
     scope: Any = None  # what the deadline strikes
-    counted = False  # whether hands are counted
-    alive: set[Any] = _NO_HANDS  # hands that have not ended
+    alive: set[Any] | None = None  # hands that have not ended, where they are counted
     sentry: Any = None  # the scope of who sees that everything is being cancelled
+    delivery: Delivery | None = None
+    listening = False  # somebody is to hear of each branch that ends
+    parent: Held | None = None  # what the branch holds that opened the scheduler
+    leases = False  # single branches may be cancelled
+    hands: set[Any] = _NO_HANDS  # then
+    totals: list[float] = _NO_TOTALS  # of the limiters, when they were last told
     course: Course | None = None  # where the step's own limit moves
     tally: Any = None  # what counts ended branches, where they are not kept
-    brief: Any = None  # what a coroutine yields that the loop resumes at once
     _stride = 1
     _ended_before = -1
 
@@ -123,19 +127,20 @@ class Ledger:
         self.clock: Callable[[], float] = host.clock
         self.limiters = limiters
         self.context = context
-        self.parent = parent
-        self.delivery = delivery
-        self.listening = delivery is not None
         self.step = step
         self.timeout = timeout
         self.deadline = math.inf if timeout is None else host.clock() + timeout
-        self.leases = leases  # single branches may be cancelled
         self.queue = Queue()
         self.lock = threading.Lock()
         self.ended: deque[Branch] = deque()  # in the order of completion, not yet read
-        self.behind = _NO_EVENTS
-        self.hands: set[Any] = set() if leases else _NO_HANDS
-        self.totals = [limiter.total_tokens for limiter in limiters] if limiters else _NO_TOTALS
+        if parent is not None:
+            self.parent = parent
+        if delivery is not None:
+            self.delivery, self.listening = delivery, True
+        if leases:
+            self.leases, self.hands = True, set()
+        if limiters:
+            self.totals = [limiter.total_tokens for limiter in limiters]
 
     def pop(self) -> Branch | None:
         """Remove the most urgent branch from the queue, or pull one from what is fed."""
@@ -180,13 +185,13 @@ class Ledger:
             if self.alive and self.watch() is not None:
                 self.grace.stand()
 
-    def hand_ended(self, hand: Any) -> None:
-        """Count a hand less, where they are counted; with the last one nobody can be stubborn."""
-        self.alive.discard(hand)
-        if not self.alive and self.sentry is not None:
+    def last_hand_ended(self) -> None:
+        """Hear that no hand is left, so that nobody can be stubborn."""
+        if self.sentry is not None:
             self.sentry.cancel(reason="no branch runs")
             self.sentry, self.unarmed = None, True
-        self.rest()
+        if self.course is not None:
+            self.course.rest()
 
     @property
     def regulation(self) -> Any:

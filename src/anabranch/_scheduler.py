@@ -131,13 +131,12 @@ class Scheduler:
             self._nursery_block: Any = Alone(runtime)
         else:
             self._nursery_block = runtime.open_nursery()
-            ledger.make_grace, ledger.counted, ledger.alive = self._make_grace, True, set()
+            ledger.make_grace, ledger.alive = self._make_grace, set()
         self._nursery = await self._nursery_block.__aenter__()
         if self.adapts is not None:
             ledger.course = Course(partial(self.adapts, self))
-        if self._timeout is not None or ledger.counted:
-            ledger.unarmed, ledger.brief = True, host.brief
-            ledger.scope = self._nursery.cancel_scope
+        if self._timeout is not None or ledger.alive is not None:
+            ledger.unarmed, ledger.scope = True, self._nursery.cancel_scope
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
         if self._reads:
             self.outcomes = Outcomes(ledger, self._idle)
@@ -160,7 +159,8 @@ class Scheduler:
                 intake.end()
         elif error is not None:
             self.stop(f"the block raised {error!r:.200}")
-        self.ledger.rest()
+        if self.ledger.course is not None:
+            self.ledger.course.rest()
         try:
             swallowed = await leave(self._nursery_block, error, self._runtime)
         except BaseException:

@@ -121,7 +121,7 @@ class Grace:
         ledger = self._ledger
         with ledger.runtime.CancelScope(shield=True) as ledger.sentry:
             await ledger.runtime.sleep(self._seconds)
-            for hand in list(ledger.alive):
+            for hand in list(ledger.alive or ()):
                 branch = hand.running()
                 if branch is not None:
                     self._report(hand, branch)
