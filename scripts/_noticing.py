@@ -25,7 +25,7 @@ LEFT_OUT = ("tests/bench", "tests/soak", "tests/test_docs.py", "tests/test_examp
 PASSED, FAILED, NOTHING_COLLECTED = 0, 1, 5
 _running: set[subprocess.Popen[str]] = set()
 _over = threading.Event()
-BEGUN = re.compile(r"^(tests/\S+\.py::.*?) ?(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)?(?: .*)?$")
+BEGUN = re.compile(r"^(tests/\S+\.py::\w+(?:\[.*\])?) ?(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)?")
 SUMMED_UP = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$")
 
 

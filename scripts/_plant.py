@@ -36,13 +36,14 @@ UNNOTICED = "not noticed"
 
 @attrs.frozen
 class Found:
-    """Say what came of one plant: which test noticed it, how, and after how many seconds."""
+    """Say what came of one plant: which test noticed it, how, after how long, on which commit."""
 
     name: str
     test: str
     how: str
     seconds: float
     mirrored: bool
+    commit: str = ""
 
 
 class State:
@@ -64,7 +65,20 @@ class State:
         self._found.unlink(missing_ok=True)
         for tree in self.trees(jobs):
             copy_tree(ROOT, tree)
-        about = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "seconds": 0.0}
+        self._tell(0.0)
+
+    def again(self, jobs: int) -> None:
+        """Copy the tree anew, and forget what was not noticed: tests may have come since."""
+        found = [each for each in self.found().values() if each.how != UNNOTICED]
+        for tree in self.trees(jobs):
+            copy_tree(ROOT, tree)
+        self._found.unlink(missing_ok=True)
+        for each in found:
+            self.keep(each)
+        self._tell(float(self.about()["seconds"]))
+
+    def _tell(self, seconds: float) -> None:
+        about = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "seconds": seconds}
         self._about.write_text(json.dumps(about), encoding="utf-8")
 
     def trees(self, jobs: int) -> list[Path]:
@@ -138,7 +152,7 @@ def work(
         try:
             for number, each in enumerate(pool.map(one, todo), 1):
                 if state is not None:
-                    state.keep(each)
+                    state.keep(attrs.evolve(each, commit=str(state.about()["commit"])))
                 found.append(each)
                 words = f"{each.how} {each.test}".strip()
                 line = f"{number:3}/{len(todo)} {each.seconds:6.1f} s  {each.name}: {words}"
@@ -168,7 +182,8 @@ def tables(all_plants: Sequence[Plant], found: dict[str, Found], state: State) -
     about = state.about()
     rows = Counter((each.table, found[each.name].how != UNNOTICED) for each in all_plants)
     minutes = float(about["seconds"]) / 60
-    when = f"Measured on {about['at']}, commit {about['commit']}, in {minutes:.0f} minutes"
+    commits = list(dict.fromkeys(found[each.name].commit for each in all_plants))
+    when = f"Measured on {about['at']}, commit {', '.join(commits)}, in {minutes:.0f} minutes"
     lines = [
         f"{when}: {summary(all_plants, found)}.",
         "",
@@ -208,17 +223,30 @@ def chosen(all_plants: Sequence[Plant], names: Sequence[str]) -> list[Plant]:
     return [by_name[name] for name in names]
 
 
+def in_turn(all_plants: Sequence[Plant]) -> list[Plant]:
+    """Take one of each floor in turn: what is known of a run that is cut short is of all floors."""
+    places: Counter[str] = Counter()
+    keys = {}
+    for each in all_plants:
+        keys[each.name] = places[each.table]
+        places[each.table] += 1
+    return sorted(all_plants, key=lambda each: (keys[each.name] / places[each.table], each.table))
+
+
 def run_all(all_plants: Sequence[Plant], state: State, args: argparse.Namespace) -> int:
     """Examine what is left of all plants; return the exit code."""
     if args.anew or not state.is_there:
         state.begin(args.jobs)
+    elif args.again:
+        state.again(args.jobs)
     else:
         about = state.about()
         print(f"going on with the run of {about['at']}, commit {about['commit']}; --anew for none")
     for tree in state.trees(args.jobs):
         if not tree.exists():
             copy_tree(state.trees(1)[0], tree)
-    todo = [each for each in all_plants if each.name not in state.found()]
+    known = state.found()
+    todo = in_turn([each for each in all_plants if each.name not in known])
     began = time.monotonic()
     try:
         work(state.trees(args.jobs), todo, state, args.far)
@@ -237,6 +265,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="plant.py")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--far", type=float, default=240.0)
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--anew", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true")

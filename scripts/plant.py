@@ -5,6 +5,7 @@
 --far S     seconds for all tests but those that mirror the file, 240 unless said otherwise;
             0 leaves them out
 --anew      forget what an interrupted run has found; else it goes on where that one ended
+--again     look again at what was not noticed, in a fresh copy of the tree
 --list      only name the bugs, with the reason why each is one
 --write     put what was found into docs/explanation/planted.md
 NAME ...    only these, in a fresh copy; nothing is kept
