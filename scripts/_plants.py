@@ -47,7 +47,7 @@ class Plant:
         return PACKAGE / self.file
 
     def mirror(self, root: Path) -> list[str]:
-        """Return the files of tests that mirror its file, those of its name first; from the root."""
+        """Return the tests that mirror its file, from the root: files of its name come first."""
         source = Path(self.file)
         pattern = f"test{'' if source.stem.startswith('_') else '_'}{source.stem}"
         folder = root / "tests" / source.parent
