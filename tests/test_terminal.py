@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from anabranch._terminal import KEPT, SHOWN, Progress, escaped, progress_on_stderr
+from anabranch._escape import escaped
+from anabranch._terminal import KEPT, SHOWN, Progress, progress_on_stderr
 from anabranch._work import Outcome, Status
 from anabranch.events import (
     BranchFinished,

@@ -10,6 +10,7 @@ from anabranch._breaker import CircuitBreaker, CircuitChanged, CircuitState
 from anabranch._budget import Budget, UsageLimits
 from anabranch._charge import Reservation, charge
 from anabranch._load import Bounds, Decision, Load
+from anabranch._log import clean
 from anabranch._open import open_scheduler
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler
@@ -207,3 +208,4 @@ for _name in __all__:
 del _name
 
 logging.getLogger("anabranch").addHandler(logging.NullHandler())
+logging.getLogger("anabranch").addFilter(clean)

@@ -8,7 +8,6 @@ Names are the user's, or anybody's: ``escaped`` is the border where they lose th
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self, TypeVar
 
@@ -22,6 +21,7 @@ from rich.status import Status as Spinner
 from rich.table import Table
 from rich.text import Text
 
+from anabranch._escape import escaped
 from anabranch._work import Status
 from anabranch.events import (
     BranchFinished,
@@ -42,29 +42,6 @@ NAME_LENGTH: Final = 40
 REASON_LENGTH: Final = 60
 _STOPPED: Final = (Status.CANCELLED, Status.REJECTED, Status.ABANDONED)
 SHOW_CURSOR: Final = "\x1b[?25h"
-# Cc: ESC, C1, newlines; Cf: bidi overrides, what has no width; Cs: what no terminal can encode.
-_HARMFUL: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def escaped(text: str, *, length: int | None = None, keep: str = "") -> str:
-    """Return ``text`` with every character that could steer a terminal written as an escape.
-
-    Args:
-        length: cut what is longer.
-        keep: characters that stay as they are: a traceback keeps its newlines.
-    """
-    if length is not None and len(text) > length:
-        text = text[: length - 1] + "…"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        _in_words(char) if char not in keep and unicodedata.category(char) in _HARMFUL else char
-        for char in text
-    )
-
-
-def _in_words(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 @attrs.define(eq=False)

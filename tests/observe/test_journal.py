@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 from anabranch import ConfigurationError, Job, JournalError, Outcome, Status, open_scheduler
+from anabranch._redact import Redaction
 from anabranch.observe import Journal
-from anabranch.observe._redact import Redaction
 from tests.branches import fails, read, sleep, statuses, submit
 from tests.cli.shell import environment
 

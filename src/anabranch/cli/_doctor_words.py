@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from anabranch._terminal import escaped
+from anabranch._escape import escaped
 from anabranch.cli._doctor import Findings
 from anabranch.samplers._machine_memory import Room
 from anabranch.samplers._nvml import Gpu

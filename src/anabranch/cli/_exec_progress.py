@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import attrs
 
+from anabranch._escape import escaped
 from anabranch._host import Host
-from anabranch._terminal import escaped
 from anabranch.cli._streams import tell
 from anabranch.events import Event, LimitChanged
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from anabranch._redact import Redaction
 from anabranch._work import Outcome, Status
 from anabranch.cli._exec_input import Row, Rows
 from anabranch.cli._exec_job import JobFailedError, Piece
@@ -23,7 +24,6 @@ from anabranch.cli._report import say
 from anabranch.errors import JournalError
 from anabranch.observe import JobLog, Journal
 from anabranch.observe._joblog import Logged, kept
-from anabranch.observe._redact import Redaction
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ import attrs
 
 from anabranch._host import Host, current_host
 from anabranch._open import open_scheduler
+from anabranch._redact import Redaction
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler
 from anabranch._work import Job, Outcome, Status
@@ -30,7 +31,6 @@ from anabranch.cli._report import say
 from anabranch.cli._signals import Signals
 from anabranch.cli._stdout import UnwritableError
 from anabranch.errors import JournalError
-from anabranch.observe._redact import Redaction
 from anabranch.pipeline import ConcurrencyConfig
 
 FOLLOWING: Final = ConcurrencyConfig()  # how `-j auto` follows the load: as a step does

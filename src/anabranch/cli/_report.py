@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import anabranch
-from anabranch._terminal import escaped
+from anabranch._escape import escaped
 from anabranch._work import Status
 from anabranch.cli._shown import laid_out, shown
 from anabranch.cli._streams import tell

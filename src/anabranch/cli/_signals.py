@@ -23,7 +23,8 @@ from typing import Final, Self
 
 import psutil
 
-from anabranch._terminal import SHOW_CURSOR, escaped
+from anabranch._escape import escaped
+from anabranch._terminal import SHOW_CURSOR
 
 GRACE: Final = 5.0  # seconds, as a step's cancel_grace
 WORDS: Final = {signal.SIGINT: "interrupted by Ctrl-C", signal.SIGTERM: "ended by SIGTERM"}

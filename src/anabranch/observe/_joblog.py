@@ -15,9 +15,9 @@ from typing import Final, Self
 import attrs
 
 from anabranch._options import exact_fields
+from anabranch._redact import Redaction
 from anabranch._work import Outcome
 from anabranch.errors import ConfigurationError, JournalError
-from anabranch.observe._redact import Redaction
 from anabranch.observe._writer import Writer
 
 fcntl: ModuleType | None

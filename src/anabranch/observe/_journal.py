@@ -18,10 +18,10 @@ from typing import Any, Self
 import attrs
 
 from anabranch._options import exact
+from anabranch._redact import Redaction
 from anabranch._work import Job, Outcome, Status
 from anabranch.errors import ConfigurationError, JournalError
 from anabranch.observe import _database as database
-from anabranch.observe._redact import Redaction
 from anabranch.observe._writer import Writer
 
 Describe = Callable[[Outcome], Mapping[str, Any]]

@@ -14,8 +14,8 @@ from typing import Final
 
 import attrs
 
+from anabranch._escape import escaped
 from anabranch._options import exact_fields
-from anabranch._terminal import escaped
 from anabranch.errors import ConfigurationError
 
 WIDTH: Final = 760
