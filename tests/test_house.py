@@ -38,6 +38,7 @@ FACADES = {
     "_anyio.py": "the loop's tasks, as the loop calls them",
     "testing/_clock.py": "the loop's tasks, as the loop calls them",
     "testing/_schedules.py": "the loop's tasks, as the loop calls them",
+    "testing/_leaks.py": "the loop's tasks, as the loop calls them",
     "testing/_steps.py": "the loop's tasks, as the loop calls them",
 }
 BROAD_EXCEPT = {
@@ -71,6 +72,7 @@ BROAD_EXCEPT = {
 ASYNCIO = {
     "_anyio.py": "the seam",
     "testing/_clock.py": "a virtual clock is a loop of asyncio's",
+    "testing/_leaks.py": "sees the tasks that are left on asyncio's loop",
     "testing/_schedules.py": "a schedule is an order of asyncio's ready queue",
     "testing/_steps.py": "asks before each step of asyncio's tasks",
 }
@@ -97,6 +99,7 @@ OWN_CLOCK = {
     "scripts/_noticing.py": "gives tests so much real time",
     "testing/_check_controller.py": "draws loads by a seed",
     "testing/_check_limiter.py": "draws programs by a seed",
+    "testing/_plugin.py": "gives real threads real time to end",
     "testing/_explore.py": "draws schedules by seeds",
     "testing/_schedule.py": "draws an order by a seed",
     "testing/_schedules.py": "draws an order by a seed",

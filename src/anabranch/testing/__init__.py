@@ -13,11 +13,16 @@ from anabranch.testing._behaviours import (
     stubborn,
     waits_for,
 )
+from anabranch.testing._check_controller import check_controller
+from anabranch.testing._check_lane import check_lane
+from anabranch.testing._check_limiter import check_limiter
+from anabranch.testing._check_sampler import check_sampler
 from anabranch.testing._clock import VirtualLoop
 from anabranch.testing._disturbing import InjectedError, SpinningError, interruptible
 from anabranch.testing._explore import Explored, ScheduleFailedError, explore
 from anabranch.testing._loads import FakeSampler, fake_loads
 from anabranch.testing._play import NotDeterministicError
+from anabranch.testing._promises import ConformanceError
 from anabranch.testing._script import Call, Scripted, script
 from anabranch.testing._simulator._asking import Moment
 from anabranch.testing._simulator._drawn import drawn
@@ -51,6 +56,7 @@ _DRAWN = ("Resize", "StepTree", "follow", "limits", "resizes", "step_trees")
 __all__ = [
     "Call",
     "Change",
+    "ConformanceError",
     "DeadlockError",
     "Downstream",
     "Explored",
@@ -76,6 +82,10 @@ __all__ = [
     "Work",
     "attempts",
     "charges",
+    "check_controller",
+    "check_lane",
+    "check_limiter",
+    "check_sampler",
     "checkpoints",
     "drawn",
     "explore",
