@@ -1,5 +1,9 @@
-"""The documents: what they show runs, what they name exists."""
+"""The documents: what they show runs, what they name exists, and the site builds."""
 
+import ast
+import asyncio
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -8,11 +12,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src/anabranch"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = [page for page in PAGES if "```ipython\n" in page.read_text()]
+PACKAGES = ["", ".abc", ".controllers", ".observe", ".samplers", ".testing"]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
 BLOCKS = [
-    pytest.param(block, id=f"{page.relative_to(ROOT)}:{number}")
+    pytest.param(block, id=f"{named(page)}:{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, block in enumerate(blocks(page, "python"))
 ]
 
 
@@ -31,19 +48,81 @@ def test_every_python_block_runs(block, tmp_path):
     assert done.stdout, "an example that prints nothing shows nothing"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=named)
+def test_the_cells_of_a_notebook_run_one_after_another_in_a_running_loop(page, capsys):
+    async def run_cells():
+        names = {"__name__": "__main__"}
+        for cell in blocks(page, "ipython"):
+            code = compile(cell, named(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            result = eval(code, names)
+            if inspect.iscoroutine(result):
+                await result
+            assert capsys.readouterr().out, "a cell that prints nothing shows nothing"
+
+    asyncio.run(run_cells())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_link_within_the_repository_leads_somewhere(page):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
 
 
-def test_the_map_names_files_that_exist():
-    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/explanation/map.md").read_text())
-    places = (ROOT / "src/anabranch", ROOT)
-    missing = [name for name in named if not any((place / name).exists() for place in places)]
-    assert named
+def test_every_page_is_reached_from_the_index():
+    index = (ROOT / "docs/index.md").read_text()
+    listed = {
+        line for block in blocks(ROOT / "docs/index.md", "{toctree}") for line in block.split()
+    }
+    pages = {page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in PAGES[1:]}
+    hidden = {page for page in pages if page.startswith("changes/")} | {"index"}
+    assert pages - listed == hidden
+    links = {page for page in pages - hidden if f"({page}.md)" not in index}
+    assert not links
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_stands_in_the_reference(package):
+    module = f"anabranch{package}"
+    text = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    if f".. automodule:: {module}\n" in text:
+        return
+    public = importlib.import_module(module).__all__
+    assert [name for name in public if f":: {module}.{name}\n" not in text] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    argv = ["-m", "sphinx", "--builder=html", "--fail-on-warning", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, *argv, ROOT / "docs", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")}
+    assert {"index.html", "tutorial.html", "reference/pipelines.html"} <= pages
+    assert 'id="anabranch.Step.parallel"' in (tmp_path / "reference/pipelines.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["map", "architecture"])
+def test_the_pages_about_the_code_name_files_that_exist(page):
+    text = (ROOT / f"docs/explanation/{page}.md").read_text()
+    files = re.findall(r"`([\w/]+\.py)`", text)
+    missing = [name for name in files if not any((place / name).exists() for place in (SRC, ROOT))]
+    assert files
     assert not missing
+
+
+def test_the_picture_of_the_house_shows_every_part():
+    picture = blocks(ROOT / "docs/explanation/architecture.md", "text")[0]
+    shown = set(re.findall(r"^[├└]── (\w+)", picture, re.MULTILINE))
+    parts = {path.stem for path in SRC.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - shown == {"__init__", "__pycache__"} & parts
+    assert shown <= parts
 
 
 def test_the_readme_is_short():
