@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 from anabranch._host import current_host
 from anabranch._load import SIGNALS, Load
-from anabranch.errors import ConfigurationError
+from anabranch._runtime import loop_runs_here
+from anabranch.errors import ConfigurationError, HostLoopError
 from anabranch.samplers._checked import wrong_with
 
 Signals: TypeAlias = Mapping[str, float | None]
@@ -25,16 +26,21 @@ class FakeSampler:
 
     Raises:
         ConfigurationError: a signal that does not exist, or a value that cannot be meant.
+        HostLoopError: a function, where no loop runs whose clock it could be told.
     """
 
     def __init__(self, tells: Signals | Iterable[Signals] | Callable[[float], Signals]) -> None:
         self.asked = 0
         self._began: float | None = None
-        self._clock: Callable[[], float] | None = None
         self._fn: Callable[[float], Signals] | None = None
         self._told: tuple[Signals, ...] = ()
         if callable(tells):
-            self._fn = tells
+            if not loop_runs_here():
+                raise HostLoopError(
+                    "FakeSampler: a function of seconds asks the clock of the loop, and no loop "
+                    "runs here; make it within the test's async function, or give a list"
+                )
+            self._fn, self._clock = tells, current_host().clock  # it is asked in a thread
             return
         given = (tells,) if isinstance(tells, Mapping) else tells
         if isinstance(given, str) or not isinstance(given, Iterable):
@@ -51,9 +57,9 @@ class FakeSampler:
         number, self.asked = self.asked, self.asked + 1
         if self._fn is None:
             return self._told[min(number, len(self._told) - 1)]
-        clock = self._clock = self._clock or current_host().clock
-        self._began = clock() if self._began is None else self._began
-        return _checked(self._fn(clock() - self._began))
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        return _checked(self._fn(now - self._began))
 
 
 def _checked(signals: object) -> Signals:

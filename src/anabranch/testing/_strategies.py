@@ -55,6 +55,7 @@ def resizes(
         pauses: some set 0; the last one never does, so that all ends.
     """
     check_limit("resizes", "most", most)
+    check_limit("resizes", "count", count)
     moments = st.integers(0, 16).map(lambda n: n * within / 16)
     totals = st.integers(0, most) if pauses else st.integers(1, most)
     drawn = st.lists(st.builds(Resize, moments, totals), max_size=count)
