@@ -66,7 +66,8 @@ class Journal:
 
     The file is safe from the death of this process at any moment (SIGKILL); ``fsync`` makes it
     safe from a loss of power too, at the price of a disk's delay for each group.
-    Secrets of the environment are written as ``$NAME``, by the names of their variables.
+    Secrets of the environment are written as ``$NAME``, by the names of their variables; in keys
+    too, and ``find`` and ``left`` take them for the same.
 
     Args:
         path: made if it does not exist; else what is in it is kept, and added to.
@@ -135,7 +136,7 @@ class Journal:
 
     def find(self, key: str) -> Entry | None:
         """Return what is recorded of a branch, None if nothing is."""
-        row = database.find(self._open(), _plain(key))
+        row = database.find(self._open(), self._key(key))
         return None if row is None else _entry(row)
 
     def entries(self) -> Iterator[Entry]:
@@ -154,8 +155,12 @@ class Journal:
         """
         again = (Status.FAILED, Status.TIMED_OUT) if failed else ()
         ended = tuple(str(status) for status in DONE if status not in again)
-        done = {_unplain(key) for key in database.keys(self._open(), ended)}
-        return (job for job in jobs if job.key not in done)
+        done = set(database.keys(self._open(), ended))
+        return (job for job in jobs if self._key(job.key) not in done)
+
+    def _key(self, key: str) -> str | bytes:
+        """Return a key as it stands in the file; a number is a place in the input, no secret."""
+        return _plain(key if key.isdecimal() else self._redaction.text(key))
 
     def _open(self) -> Any:
         if self._connection is None:
@@ -167,7 +172,7 @@ class Journal:
         detail = {} if self._describe is None else dict(self._describe(outcome))
         error = "" if outcome.error is None else _words(outcome.error)
         return (
-            _plain(outcome.key),
+            self._key(outcome.key),
             str(outcome.status),
             _plain(redact(outcome.reason)),
             _plain(redact(error)),

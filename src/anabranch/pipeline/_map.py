@@ -30,7 +30,7 @@ from anabranch.pipeline._conclude import conclude, refused
 from anabranch.pipeline._config import default_limit
 from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Branches, Plan, output_of
+from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._returned import charge_all, costs_of
 from anabranch.pipeline._terms import (
@@ -82,7 +82,7 @@ class MapStep(Node[T, list[U]]):
         object.__setattr__(self, "_terms", terms)
 
     def __repr__(self) -> str:
-        return f"<Step.map_over {self.name}>"
+        return f"<Step.map_over {title(self.name)}>"
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""

@@ -19,7 +19,7 @@ from anabranch.pipeline._guard import run_guarded
 from anabranch.pipeline._merge_step import Merge
 from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
-from anabranch.pipeline._plan import Branches, Plan, output_of
+from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import NO_COUNTS, StepResult, made
 from anabranch.pipeline._returned import charge_all
 from anabranch.pipeline._rules import Rules
@@ -85,7 +85,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
         object.__setattr__(self, "_urgent", any(plan.priority for plan in plans))
 
     def __repr__(self) -> str:
-        return f"<Step.parallel {self.name or ''}: {len(self._plans)} branches>"
+        return f"<Step.parallel {title(self.name or '')}: {len(self._plans)} branches>"
 
     def needs_context(self) -> str:
         """Name the first step in it that does nothing without a context; empty for none."""

@@ -104,7 +104,8 @@ class Pipeline(Node[In, Out]):
         object.__setattr__(self, "_needs_context", next(filter(None, needs), ""))
 
     def __repr__(self) -> str:
-        return f"<Pipeline {self.name or ''}: {' >> '.join(name for name, _ in self._nodes)}>"
+        steps = " >> ".join(title(name) for name, _ in self._nodes)
+        return f"<Pipeline {title(self.name or '')}: {steps}>"
 
     @property
     def steps(self) -> Mapping[str, Node[Any, Any]]:

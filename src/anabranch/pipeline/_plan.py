@@ -224,7 +224,7 @@ class Branches(Mapping[str, StepResult[Any]]):
         return dict, (dict(self),)  # the plans hold functions, which may not be picklable
 
     def __repr__(self) -> str:
-        return f"<{len(self)} branches: {', '.join(list(self._keys)[:SHOWN])}>"
+        return f"<{len(self)} branches: {', '.join(map(title, list(self._keys)[:SHOWN]))}>"
 
 
 def result_of(key: str, branch: Branch, what: str) -> StepResult[Any]:

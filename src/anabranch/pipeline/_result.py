@@ -12,11 +12,13 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from anabranch._escape import escaped
 from anabranch._work import Status, Usage
 from anabranch.errors import BranchCancelledError, BranchTimedOutError, StepFailedError
 
 Out = TypeVar("Out")
 R = TypeVar("R")
+LONGEST = 300  # characters of a name, or of why, in a repr
 
 
 class _Empty(Mapping[str, Any]):
@@ -121,9 +123,9 @@ class StepResult(Generic[Out]):
         }
 
     def __repr__(self) -> str:
-        lines = [f"StepResult {self.name!r}: {_headline(self)}"]
+        lines = [f"StepResult {self.name!r:.300}: {_headline(self)}"]
         keys = list(self.branches)
-        lines += [f"  {key}: {_headline(self.branches[key])}" for key in keys[:SHOWN]]
+        lines += [f"  {_short(key)}: {_headline(self.branches[key])}" for key in keys[:SHOWN]]
         if len(keys) > SHOWN:
             lines.append(f"  ... and {len(keys) - SHOWN} more")
         return "\n".join(lines)
@@ -196,9 +198,9 @@ class PipelineResult(Generic[Out]):
 
     def __repr__(self) -> str:
         how = "succeeded" if self.success else "failed"
-        reason = f" ({self.reason})" if self.reason else ""
-        lines = [f"PipelineResult {self.name!r}: {how} in {self.duration:.3g} s{reason}"]
-        lines += [f"  {step.name}: {_headline(step)}" for step in self.step_history]
+        reason = f" ({_short(self.reason)})" if self.reason else ""
+        lines = [f"PipelineResult {self.name!r:.300}: {how} in {self.duration:.3g} s{reason}"]
+        lines += [f"  {_short(step.name)}: {_headline(step)}" for step in self.step_history]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -237,13 +239,18 @@ def _repr_of(error: BaseException) -> str:
 def _headline(result: StepResult[Any]) -> str:
     words = f"{result.status} in {result.latency_s:.3g} s"
     why = result.reason or ("" if result.success else result.feedback)
-    return f"{words} ({why})" if why else words
+    return f"{words} ({_short(why)})" if why else words
+
+
+def _short(words: str) -> str:
+    """Write what others have written: on one line, not at length, and unable to steer anything."""
+    return escaped(words, length=LONGEST)
 
 
 def _table(rows: list[tuple[str, StepResult[Any]]], more: int) -> str:
     cells = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{result.status}</td>"
-        f"<td>{result.latency_s:.3g} s</td><td>{html.escape(result.feedback)}</td></tr>"
+        f"<tr><td>{html.escape(_short(name))}</td><td>{result.status}</td>"
+        f"<td>{result.latency_s:.3g} s</td><td>{html.escape(_short(result.feedback))}</td></tr>"
         for name, result in rows
     )
     rest = f"<tr><td colspan=4>... and {more} more</td></tr>" if more > 0 else ""
