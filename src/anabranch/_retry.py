@@ -17,7 +17,12 @@ from typing import Any, TypeAlias
 import attrs
 
 from anabranch._options import exact_fields
-from anabranch.errors import ConfigurationError, UsageLimitExceededError
+from anabranch.errors import (
+    ConfigurationError,
+    DeadlockError,
+    HostLoopError,
+    UsageLimitExceededError,
+)
 
 # Retries that a step always has: so few bring nobody down, and most steps never need more.
 ALWAYS = 100
@@ -178,7 +183,7 @@ def wait_after(retry: Retry, attempt: int, drawn: float) -> float:
     return least + drawn * (most - least)
 
 
-HOPELESS = (ConfigurationError, UsageLimitExceededError)
+HOPELESS = (ConfigurationError, DeadlockError, HostLoopError, UsageLimitExceededError)
 
 
 def draw(retry: Retry, key: str, attempt: int) -> float:

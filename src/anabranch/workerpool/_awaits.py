@@ -50,7 +50,7 @@ async def wait_for_future(board: Board, task: Task, future: Any) -> None:
         return
     with board.lock:
         without_knots(own, [task], alone=True)
-        own.waits_for, own.lends = frozenset([task]), True
+        own.waits_for, own.waits_for_any, own.lends = frozenset([task]), False, True
         board.give_back()
     board.launch()
     try:

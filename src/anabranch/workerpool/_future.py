@@ -29,9 +29,8 @@ class TaskFuture(Future[T]):
 
     def __init__(self, board: Board, task: Task) -> None:
         super().__init__()
-        self._waiters = Waiters(board)
+        self._waiters = self._waiting = Waiters(board, task)
         self._board = board
-        self._task: Task | None = task
 
     def cancel(self) -> bool:
         """Cancel the task if it was never called; False if it was."""
@@ -59,9 +58,9 @@ class TaskFuture(Future[T]):
 
     def _known(self) -> Task | None:
         """Return the task while it is not settled; it is forgotten after."""
-        if self._task is not None and self.done():
-            self._task = None
-        return self._task
+        if self._waiting.task is not None and self.done():
+            self._waiting.task = None
+        return self._waiting.task
 
     def _left(self, timeout: float | None) -> float | None:
         """Wait as a task does; return the seconds that are left of ``timeout``."""

@@ -119,6 +119,7 @@ class Task:
     thread_name: str | None = None
     waits: list[Any] | None = None  # whoever waits for its end
     waits_for: frozenset[Task] | None = None  # what it waits for itself
+    waits_for_any = False  # one of them is enough
     lends = False  # of an async function: its token is out, and it is not to be given back
     listed = True  # it can be asked for by its id
 

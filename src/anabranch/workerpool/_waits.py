@@ -6,10 +6,11 @@ suffices for any depth. Tasks that would wait for each other are told so instead
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ALL_COMPLETED
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED
 from typing import TYPE_CHECKING
 
 from anabranch._runtime import loop_runs_here
@@ -20,6 +21,9 @@ from anabranch.workerpool._task import Task
 
 if TYPE_CHECKING:
     from anabranch.workerpool._board import Board
+
+
+OURS = ("anabranch.", "concurrent.futures.")
 
 
 class BlockedLoopWarning(RuntimeWarning):
@@ -88,7 +92,7 @@ def wait(
                 task.waits = []
             task.waits.append(waiting)
         if hand is not None:
-            _lend(hand, missing)
+            _lend(hand, missing, word)
     if board.starts:
         board.launch()
     try:
@@ -116,8 +120,16 @@ def check_may_block(board: Board) -> None:
             "a wait for a WorkerPool blocks the running loop of this thread; "
             "await asyncio.wrap_future(pool.submit(...)), or use AsyncWorkerPool",
             BlockedLoopWarning,
-            stacklevel=5,
+            stacklevel=_level(),
         )
+
+
+def _level() -> int:
+    """Count the frames from the warning to the first that is neither ours nor an executor's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(OURS):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _is_open(board: Board, tasks: Iterable[Task], word: str) -> bool:
@@ -137,9 +149,10 @@ def _missing(board: Board, tasks: Iterable[Task], word: str) -> list[Task]:
     return missing
 
 
-def _lend(hand: Hand, missing: list[Task]) -> None:
+def _lend(hand: Hand, missing: list[Task], word: str) -> None:
     if hand.task is not None:  # else it runs a callback of a future
         hand.task.waits_for = frozenset(missing)
+        hand.task.waits_for_any = word == FIRST_COMPLETED
     hand.board.give_back()
 
 
