@@ -161,3 +161,15 @@ def test_a_judge_that_raises_has_said_no() -> None:
             raise KeyError(error)
 
     assert not is_refusal(ValueError(), Judge())
+
+
+def test_an_error_that_cannot_be_compared_is_judged_like_another() -> None:
+    class ProudError(Exception):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("compare me not")
+
+        __hash__ = Exception.__hash__
+
+    error = ProudError()
+    error.__cause__ = OSError(24, "too many open files")
+    assert is_refusal(ExceptionGroup("several", [ProudError(), error]))

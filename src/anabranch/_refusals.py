@@ -35,7 +35,10 @@ def is_refusal(error: BaseException | None, judge: Judge | None = None) -> bool:
         more: list[BaseException | None] = [each.__cause__]
         if isinstance(each, BaseExceptionGroup):
             more += each.exceptions
-        seen += [one for one in more if one is not None and one not in seen][: DEPTH - len(seen)]
+        known = {id(one) for one in seen}  # an error may compare as it likes
+        seen += [one for one in more if one is not None and id(one) not in known][
+            : DEPTH - len(seen)
+        ]
     return False
 
 

@@ -6,8 +6,10 @@ have. Then it is put in shadow: it is asked on, so that it can be watched, and d
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -15,6 +17,7 @@ import attrs
 from anabranch._load import Bounds, Decision, Load
 from anabranch._refusals import Judge
 from anabranch.abc import Controller
+from anabranch.controllers._shadow import ShadowState
 
 log = logging.getLogger("anabranch")
 
@@ -53,28 +56,30 @@ class Ruling:
         try:
             self._state = law.initial(bounds)
         except Exception as error:
-            self._fail(f"initial() raised {error!r:.200}")
+            self._fail(f"initial() raised {_shown(error)}")
 
     def ask(self, load: Load) -> Ruled:
         """Return what the law says of ``load``; it counts once it is given to ``accept``."""
         if self.failed.startswith("initial()"):
             return Ruled(state=None, limit=None, acts=False)
         try:
-            decision = self.law.next(self._state, load)
-        except Exception as error:
-            return self._fail(f"raised {error!r:.200}")
+            return self._ruled(self.law.next(self._state, load))
+        except Exception as error:  # of the law, or of what it answered with
+            return self._fail(f"raised {_shown(error)}")
+
+    def _ruled(self, decision: object) -> Ruled:
         wrong = _wrong(decision, self.bounds)
-        if wrong:
+        if wrong or not isinstance(decision, Decision):
             return self._fail(wrong)
         # What a law in anabranch.controllers.Shadow would have done stands in its state.
-        would = getattr(decision.state, "would", None)
-        told = would if isinstance(would, Decision) and not _wrong(would, self.bounds) else decision
+        would = decision.state.would if isinstance(decision.state, ShadowState) else None
+        told = decision if would is None or _wrong(would, self.bounds) else would
         return Ruled(
             state=decision.state,
             limit=int(told.limit),
-            reason=str(told.reason),
+            reason="" if told.reason is None else str(told.reason),
             again=_seconds(decision.again),
-            acts=told is decision and not self.failed,
+            acts=would is None and not self.failed,
         )
 
     def accept(self, ruled: Ruled) -> None:
@@ -96,17 +101,28 @@ class Ruling:
 def _wrong(decision: object, bounds: Bounds) -> str:
     """Say what is wrong with a decision; empty if nothing is."""
     if not isinstance(decision, Decision):
-        return f"returned {decision!r:.80} ({type(decision).__name__}), which is no Decision"
+        if inspect.iscoroutine(decision):
+            decision.close()  # else it complains that nobody awaited it
+        return f"returned {_shown(decision)} ({type(decision).__name__}), which is no Decision"
     limit: Any = decision.limit
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
-        return f"decided {limit!r:.80} ({type(limit).__name__}), which is no limit"
-    if not (math.isfinite(limit) and limit == int(limit)):
-        return f"decided {limit!r}, which is no whole number"
+    numeric = isinstance(limit, Real) and not isinstance(limit, bool)  # numpy's as well
+    if not numeric:
+        return f"decided {_shown(limit)} ({type(limit).__name__}), which is no limit"
     if limit < bounds.floor:
-        return f"decided {limit:g}, below the floor of {bounds.floor}"
-    if limit > bounds.ceiling:
-        return f"decided {limit:g}, above the ceiling of {bounds.ceiling}"
+        return f"decided {_shown(limit)}, below the floor of {bounds.floor}"
+    if limit > bounds.ceiling and limit != math.inf:
+        return f"decided {_shown(limit)}, above the ceiling of {bounds.ceiling}"
+    if not bounds.floor <= limit <= bounds.ceiling or limit != int(limit):
+        return f"decided {_shown(limit)}, which is no whole number"
     return ""
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of a value's repr, which may be as broken as its law."""
+    try:
+        return f"{value!r:.200}"
+    except Exception:  # or a number of more digits than Python writes
+        return f"{type(value).__name__}, which cannot be shown"
 
 
 def _seconds(again: object) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import attrs
@@ -20,6 +21,12 @@ def check_controller(where: str, controller: object) -> None:
             f"{where}: {controller!r:.80} ({type(controller).__name__}) is no controller; "
             + ("make one: put () after it" if made else "give one with initial() and next()")
         )
+    for name in ("initial", "next"):
+        if inspect.iscoroutinefunction(getattr(controller, name)):
+            raise ConfigurationError(
+                f"{where}: {type(controller).__name__}.{name}() is async, and a law waits for "
+                f"nothing; make it a plain function, and read what it needs in samplers="
+            )
 
 
 def _check(_: object, __: attrs.Attribute[Any], controller: object) -> None:
