@@ -103,10 +103,18 @@ class CircuitBreaker:
     ) -> None:
         where = "CircuitBreaker"
         check_limit(where, "failure_threshold", failure_threshold)
-        if recovery_timeout is None:
-            raise ConfigurationError(f"{where}: recovery_timeout=None never recovers; give seconds")
-        check_seconds(where, "recovery_timeout", recovery_timeout)
+        _check_recovery(recovery_timeout)
         check_limit(where, "probes", probes)
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"{where}: name={name!r:.80} ({type(name).__name__}) is no string; give one"
+            )
+        check_callable(f"{where}: clock", clock)
+        if not isinstance(listeners, Iterable):
+            raise ConfigurationError(
+                f"{where}: listeners={listeners!r:.80} ({type(listeners).__name__}) is no list of "
+                f"functions; give listeners=[fn]"
+            )
         self._threshold = failure_threshold
         self._timeout = recovery_timeout
         self._probes = probes
@@ -300,6 +308,15 @@ def _words(circuit: _Circuit) -> str:
     count = circuit.failures
     last = "" if circuit.last is None else f", at last {type(circuit.last).__name__}"
     return f"{count} failure{'' if count == 1 else 's in a row'}{last}"
+
+
+def _check_recovery(seconds: object) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise ConfigurationError(
+            f"CircuitBreaker: recovery_timeout={seconds!r:.80} ({type(seconds).__name__}) is no "
+            f"time after which it recovers; give seconds, more than 0"
+        )
+    check_seconds("CircuitBreaker", "recovery_timeout", seconds)
 
 
 def _failing(on: Any) -> Callable[[Exception], bool]:

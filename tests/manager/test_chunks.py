@@ -1,5 +1,9 @@
 """Chunks: the most important first, until there is enough."""
 
+import math
+from decimal import Decimal
+from fractions import Fraction
+
 import anyio
 import pytest
 
@@ -13,6 +17,8 @@ from anabranch import (
     process_chunks_sync,
 )
 from tests.branches import Watch
+
+FIRST_THINGS = ProcessingConfig(prioritize_chunks=True)
 
 
 def manager_of(workers):
@@ -129,8 +135,19 @@ async def test_inside_a_loop_it_is_refused():
         (([1], len), {"config": {"batch_size": 3}}),
         (([1], len), {"score": 3}),
         (([1], len), {"loop": "curio"}),
+        ((3, len), {}),
+        (([1], len), {"manager": 3}),
+        ((["a", "b"], len), {"score": lambda chunk: chunk}),
+        (([1.0, math.nan], len), {"score": float}),
+        (([{"priority": "high"}], len), {"config": FIRST_THINGS}),
     ],
 )
 def test_what_cannot_be_meant_is_refused(args, options):
     with pytest.raises(ConfigurationError):
         process_chunks_sync(*args, **options)
+
+
+def test_a_score_may_be_a_number_of_any_kind():
+    chunks = [{"priority": Fraction(1, 3)}, {"score": Decimal(2)}, {}]
+    found = process_chunks_sync(chunks, len, config=FIRST_THINGS, manager=manager_of(1))
+    assert found.indices == (1, 0, 2)

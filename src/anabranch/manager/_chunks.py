@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -115,11 +117,11 @@ async def process_chunks_async(
     Raises:
         ConfigurationError: what cannot be meant.
     """
-    config = _checked(fn, config, score)
+    config = _checked(chunks, fn, config, score, manager)
     chunks = list(chunks)
     order = list(range(len(chunks)))
     if config.prioritize_chunks or score is not None:
-        scores = [(score or score_of)(chunk) for chunk in chunks]
+        scores = [_number(index, (score or score_of)(chunk)) for index, chunk in enumerate(chunks)]
         order.sort(key=lambda index: -scores[index])
     manager = manager or get_concurrency_manager()
     clock = _runtime.current().lowlevel.current_clock().current_time
@@ -165,7 +167,7 @@ def process_chunks_sync(
     Raises:
         HostLoopError: a loop runs in this thread already.
     """
-    config = _checked(fn, config, score)
+    config = _checked(chunks, fn, config, score, manager)
     if loop not in ("trio", "asyncio"):
         raise ConfigurationError(
             f"process_chunks_sync: loop={loop!r} is no loop; give 'trio' or 'asyncio'"
@@ -219,23 +221,53 @@ def concepts_in(result: object) -> int:
         return 1
 
 
-def score_of(chunk: Any) -> float:
+def score_of(chunk: Any) -> Any:
     """Return what a chunk says of its own importance; 0.0 if it says nothing."""
     for name in ("score", "priority"):
-        found = chunk.get(name) if isinstance(chunk, dict) else getattr(chunk, name, None)
-        if isinstance(found, (int, float)):
-            return float(found)
+        found = chunk.get(name) if isinstance(chunk, Mapping) else getattr(chunk, name, None)
+        if found is not None and not callable(found):
+            return found
     return 0.0
 
 
-def _checked(fn: object, config: ProcessingConfig | None, score: object) -> ProcessingConfig:
+def _number(index: int, score: Any) -> float:
+    """Return a score as a number, also one of another library.
+
+    Raises:
+        ConfigurationError: it is none, so it says nothing of what comes first.
+    """
+    number = math.nan
+    if not isinstance(score, (str, bytes)):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(score)
+    if math.isnan(number):
+        raise ConfigurationError(
+            f"process_chunks: chunk {index} has the score {score!r:.80} ({type(score).__name__}), "
+            f"which is no number, so nobody knows when it comes; "
+            f"give score=, a function of the chunk, larger comes first"
+        )
+    return number
+
+
+def _checked(
+    chunks: object, fn: object, config: ProcessingConfig | None, score: object, manager: object
+) -> ProcessingConfig:
     where = f"process_chunks {name_of(fn)}"
     check_callable(where, fn)
+    if not isinstance(chunks, Iterable):
+        raise ConfigurationError(
+            f"{where}: {chunks!r:.80} ({type(chunks).__name__}) is not iterable; give chunks"
+        )
     if score is not None:
         check_callable(f"{where}: score", score)
     if config is not None and not isinstance(config, ProcessingConfig):
         raise ConfigurationError(
             f"{where}: config={config!r:.80} ({type(config).__name__}) is no ProcessingConfig; "
             f"give one"
+        )
+    if manager is not None and not isinstance(manager, ConcurrencyManager):
+        raise ConfigurationError(
+            f"{where}: manager={manager!r:.80} ({type(manager).__name__}) is no "
+            f"ConcurrencyManager; give one, or leave it out"
         )
     return config or ProcessingConfig()
