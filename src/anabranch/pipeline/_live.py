@@ -21,7 +21,15 @@ from anabranch._work import Usage, check_reason
 from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline._result import NO_USAGE, PipelineResult
-from anabranch.pipeline._waiting import NEXT_ATTEMPT, RUNS, UNKNOWN, moved, why_in_lane, why_queued
+from anabranch.pipeline._waiting import (
+    NEXT_ATTEMPT,
+    RUNS,
+    UNKNOWN,
+    UNPULLED,
+    moved,
+    why_in_lane,
+    why_queued,
+)
 
 Out = TypeVar("Out")
 
@@ -38,7 +46,9 @@ class StepSnapshot:
             where it sits.
         in_use: how many tokens of the step's first limiter are out.
         reason: why the limit is where it is; empty where nothing has moved it.
-        waiting: the paths of those that are queued. why: what they wait for.
+        waiting: the paths of those that are queued. why: what they wait for, or, of a
+            ``map_over``, what its next item waits for.
+        pulled: of a ``map_over`` with more items, how many were taken up; None of anything else.
     """
 
     step: str
@@ -51,6 +61,14 @@ class StepSnapshot:
     reason: str = ""
     waiting: tuple[str, ...] = attrs.field(default=(), repr=False)
     why: str = ""
+    pulled: int | None = None
+
+    def has_yet_to_pull(self, key: str) -> bool:
+        """Tell whether ``key`` is the path of an item that was not taken up yet, if it comes."""
+        path, _, number = key.rpartition("/")
+        if self.pulled is None or path != self.step.rpartition("/")[0]:
+            return False
+        return number.isascii() and number.isdecimal() and int(number[:20]) >= self.pulled
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +90,8 @@ class Snapshot:
                 return step.why
             if key in step.running:
                 return RUNS
+            if step.has_yet_to_pull(key):
+                return f"{UNPULLED}: {step.why}"
         return UNKNOWN
 
 
@@ -182,19 +202,21 @@ class LiveRun(Generic[Out]):
         for scheduler in self._schedulers:
             ledger = scheduler.ledger
             waiting = ledger.waiting()
-            running = [hand.running() for hand in ledger.hands]
+            running = [each for hand in ledger.hands if (each := hand.running()) is not None]
+            ended, more = ledger.read + len(ledger.ended), scheduler.is_fed()
             steps.append(
                 StepSnapshot(
                     step=ledger.step,
                     limit=ledger.limit(),
-                    running=tuple(sorted(branch.key for branch in running if branch is not None)),
+                    running=tuple(sorted(branch.key for branch in running)),
                     queued=len(waiting),
-                    ended=ledger.read + len(ledger.ended),
+                    ended=ended,
                     stubborn={} if ledger.grace is None else ledger.grace.stubborn(),
                     in_use=ledger.limiters[0].borrowed_tokens if ledger.limiters else len(running),
                     reason=moved(ledger),
                     waiting=tuple([branch.key for branch in waiting]),
-                    why=why_queued(ledger, abandoned) if waiting else "",
+                    why=why_queued(ledger, abandoned) if waiting or more else "",
+                    pulled=ended + len(running) + len(waiting) if more else None,
                 )
             )
         return Snapshot(steps=tuple(steps), abandoned=abandoned)

@@ -14,6 +14,7 @@ SHOWN = 5  # abandoned threads that are named
 
 RUNS = "it does not wait: it runs"
 UNKNOWN = "no branch of that key waits: it has ended, or there is none"
+UNPULLED = "its item was not pulled yet"
 NEXT_ATTEMPT = "it waits for its next attempt, without a token"
 
 
@@ -23,6 +24,8 @@ def why_queued(ledger: Ledger, abandoned: Sequence[str]) -> str:
     Args:
         abandoned: paths of branches whose threads could not be stopped and still run.
     """
+    if ledger.behind:
+        return "outcomes have to be read before more begins"
     full = [each for each in ledger.limiters if each.borrowed_tokens >= each.total_tokens]
     if not full:
         return "nothing keeps it: it begins when the loop goes round"
