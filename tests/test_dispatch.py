@@ -39,3 +39,20 @@ async def test_a_dispatcher_that_was_sent_away_for_good_leaves_nothing(all_home)
             assert scheduler.ledger.parked is None
             assert limiter.statistics().tasks_waiting == 0
     limiter.release_on_behalf_of(other)
+
+
+async def test_hundreds_of_branches_that_sleep_begin_within_some_turns_of_the_loop():
+    begun, turns = [], 0
+
+    async def sleeps():
+        begun.append(turns)
+        await anyio.sleep(1)
+
+    async with open_scheduler(300) as scheduler:
+        for number in range(300):
+            submit(scheduler, str(number), sleeps)
+        while len(begun) < 300:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+        assert turns < 40, "hands start hands, each time twice as many"
+    assert len(begun) == 300
