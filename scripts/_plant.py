@@ -280,10 +280,10 @@ def main() -> int:
             for each in all_plants:
                 print(f"{each.name}  {each.file}\n    {each.why}")
             return 0
-        for each in all_plants:  # before anything starts
+        todo = chosen(all_plants, args.names)
+        for each in todo or all_plants:  # before anything starts
             each.planted((ROOT / each.path).read_text(encoding="utf-8"))
-        if args.names:
-            todo = chosen(all_plants, args.names)
+        if todo:
             with tempfile.TemporaryDirectory(prefix="anabranch-plant-") as folder:
                 copy_tree(ROOT, Path(folder) / "tree")
                 found = work([Path(folder) / "tree"], todo, None, args.far)
