@@ -34,7 +34,11 @@ Line: TypeAlias = tuple[Behaviour, ...]
 def limits(most: int = 8) -> st.SearchStrategy[int]:
     """Draw a limit from 1 to ``most``; often a small one, where faults are."""
     check_limit("limits", "most", most)
-    return st.sampled_from(range(1, min(3, most) + 1)) | st.integers(1, most)
+    return _from(1, min(3, most)) | _from(1, most)
+
+
+def _from(least: int, most: int) -> st.SearchStrategy[int]:
+    return st.sampled_from(range(least, most + 1))
 
 
 @attrs.frozen
@@ -56,8 +60,8 @@ def resizes(
     """
     check_limit("resizes", "most", most)
     check_limit("resizes", "count", count)
-    moments = st.integers(0, 16).map(lambda n: n * within / 16)
-    totals = st.integers(0, most) if pauses else st.integers(1, most)
+    moments = _from(0, 16).map(lambda n: n * within / 16)
+    totals = _from(0 if pauses else 1, most)
     drawn = st.lists(st.builds(Resize, moments, totals), max_size=count)
 
     def in_order(moves: list[Resize]) -> tuple[Resize, ...]:
@@ -147,8 +151,8 @@ def step_trees(
 def _acts(fails: bool) -> st.SearchStrategy[Behaviour]:
     kinds: list[st.SearchStrategy[Behaviour]] = [
         st.sampled_from([0.0, 0.5, 0.5, 1.0]).map(sleep),
-        st.integers(1, 3).map(checkpoints),
-        st.integers(0, 9).map(returns),
+        _from(1, 3).map(checkpoints),
+        _from(0, 9).map(returns),
     ]
     if fails:
         kinds.append(st.just(raises(ValueError)))
