@@ -22,6 +22,7 @@ from anabranch.cli._report import report_error, say
 from anabranch.cli._run import FAILED, NOBODY_READS, OK, WRONG_USAGE, read_data
 from anabranch.cli._stdout import UnwritableError, results_only, write
 from anabranch.errors import ConfigurationError
+from anabranch.pipeline import Pipeline
 from anabranch.pipeline._trial import trial
 
 INTERRUPTED: Final = 130
@@ -71,6 +72,7 @@ def bench_command(
     """Run a pipeline under several fixed limits and adaptively, and say which is best here.
 
     Every step with branches is given the limit that is tried, whatever its own is.
+    One run before these is not counted: it imports, and begins threads and processes.
 
     Args:
         target: A file, and a name in it, as for run.
@@ -121,6 +123,7 @@ def _try(target: str, limits: Sequence[int], rounds: int, data: Any, loop: str) 
     ]
     seconds: dict[int | None, list[float]] = {limit: [] for limit in names}
     failed = dict.fromkeys(names, 0)
+    _warm_up(pipeline, data, loop)
     for _, limit in counted_on_stderr(turns, lambda turn: f"limit {_name(turn[1])}"):
         began = time.perf_counter()
         with trial(limit):
@@ -131,6 +134,21 @@ def _try(target: str, limits: Sequence[int], rounds: int, data: Any, loop: str) 
             failed[limit] += 1
             say(f"limit {_name(limit)}: {result.feedback}")
     return [Tried(_name(limit), tuple(seconds[limit]), failed[limit]) for limit in names]
+
+
+def _warm_up(pipeline: Pipeline[Any, Any], data: Any, loop: str) -> None:
+    """Run once, as the pipeline itself says but for its limits.
+
+    Raises:
+        WrongUsageError: it has no step whose limit could be tried.
+    """
+    with trial(None) as tried:
+        result = anyio.run(partial(pipeline.run, data), backend=loop)
+    if not tried.met and result.success:
+        raise WrongUsageError(
+            "no step of it has a limit that could be tried; give one with branches "
+            "(Step.parallel, Step.map_over), and no limiter of your own"
+        )
 
 
 def _name(limit: int | None) -> str:

@@ -60,7 +60,9 @@ class Verdict:
 
 
 def apart(one: Tried, other: Tried) -> bool:
-    """Tell whether two limits differ by more than the runs of each."""
+    """Tell whether two limits differ by more than the runs of each; one run tells nothing."""
+    if min(len(one.seconds), len(other.seconds)) < 2:
+        return False
     return abs(one.median - other.median) > max(one.spread, other.spread)
 
 
@@ -82,17 +84,18 @@ def words_of(tried: Sequence[Tried]) -> str:
     found = verdict(tried)
     if not found.best:
         return "no limit worked: every run failed under each"
+    once = all(len(each.seconds) < 2 for each in tried)
     lines = [f"best fixed limit here: {found.best}"]
     if found.tied:
-        lines[0] += (
-            f" (not decided against {', '.join(found.tied)}: they differ less than the runs)"
-        )
+        why = "one run each decides nothing" if once else "they differ less than the runs"
+        lines[0] += f" (not decided against {', '.join(found.tied)}: {why})"
     if found.ratio is None:
         lines.append("adaptive: it failed")
     elif found.decided:
         lines.append(f"adaptive: {found.ratio:.2f} of its time")
     else:
-        lines.append(f"adaptive: {found.ratio:.2f} of its time, not decided: the runs differ more")
+        why = "give more --rounds" if once else "the runs differ more"
+        lines.append(f"adaptive: {found.ratio:.2f} of its time, not decided: {why}")
     return "\n".join(lines)
 
 

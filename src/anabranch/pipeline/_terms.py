@@ -194,6 +194,7 @@ def scheduler_of(
 
 def _on_trial(terms: Terms, trial: Trial) -> Terms:
     """Return terms with the limit that is tried, whether the step has one of its own or not."""
+    trial.met = True
     if trial.limit is not None:
         return attrs.evolve(terms, limit=trial.limit, adaptive=None)
     free = ConcurrencyConfig().adaptive()

@@ -9,21 +9,27 @@ from contextvars import ContextVar
 import attrs
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Trial:
-    """Say which limit every step has for now; None for one that follows the load."""
+    """Say which limit every step has for now; None for one that follows the load.
+
+    Attributes:
+        met: a step was given it.
+    """
 
     limit: int | None
+    met: bool = False
 
 
 tried: ContextVar[Trial | None] = ContextVar("anabranch_tried", default=None)
 
 
 @contextmanager
-def trial(limit: int | None) -> Iterator[None]:
+def trial(limit: int | None) -> Iterator[Trial]:
     """Give every step with branches the limit ``limit``, in this context, while the block runs."""
-    before = tried.set(Trial(limit))
+    now = Trial(limit)
+    before = tried.set(now)
     try:
-        yield
+        yield now
     finally:
         tried.reset(before)
