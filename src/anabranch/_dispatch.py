@@ -55,13 +55,14 @@ class Dispatcher:
             held = Held(ledger.limiters, ledger.parent)
             if not take_nowait(held.limiters, ledger.runtime, held):
                 await take(held.limiters, ledger.runtime, held, ledger.block)
-            held.give_back()
+            ledger.room = True  # whoever found none while it was held here has gone without
             if not ledger.queue:
+                held.give_back()
                 if ledger.block is not None:
                     look_again(ledger.block)
                 return
-            ledger.room = True  # whoever found none while it was held here has gone without
-            self.resume()
+            # Given back, it would go to the next who asks like this, and so round and round.
+            self._nursery.start_soon(Hand(ledger, held).run)
             await ledger.runtime.lowlevel.checkpoint()  # for the hand that is about to look
 
     def _wants_hands(self) -> bool:
