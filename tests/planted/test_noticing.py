@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import _noticing
 from scripts._noticing import Notice, Ran, Watch, last_begun, run
 
 pytestmark = pytest.mark.slow  # each runs pytest, in a process
@@ -15,6 +16,19 @@ BROKEN = "def test_broken():\n    assert False\n"
 FORGETFUL = "def test_forgetful():\n    assert True\n"
 
 
+OPTIONS = """
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true")
+    parser.addoption("--hypothesis-seed")
+"""
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start pytest without the plugins that the small trees need not: in half the time."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 class Tree:
     """A tree with a file that is the bug, and some tests."""
 
@@ -22,10 +36,7 @@ class Tree:
         self.root = root
         (root / "tests").mkdir()
         (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
-        # The options are ours; a conftest of one line makes them known.
-        (root / "conftest.py").write_text(
-            "def pytest_addoption(parser):\n    parser.addoption('--fast', action='store_true')\n"
-        )
+        (root / "conftest.py").write_text(OPTIONS)
         for name, text in tests.items():
             (root / "tests" / f"test_{name}.py").write_text(text)
         self.put(False)
@@ -59,11 +70,21 @@ def test_what_the_near_tests_miss_a_far_one_may_notice(tmp_path: Path) -> None:
     assert tree.first_notice("forgetful") == Notice("tests/test_sound.py::test_sound", "failed")
 
 
-def test_a_run_that_takes_too_long_names_the_test_that_hangs(tmp_path: Path) -> None:
-    hangs = "import time\ndef test_ends():\n    pass\ndef test_hangs():\n    time.sleep(60)\n"
-    Tree(tmp_path, hangs=hangs)
-    ran = run(tmp_path, ["tests/test_hangs.py"], 5.0)
+HANGS = "import time\ndef test_ends():\n    pass\ndef test_hangs():\n    time.sleep(60)\n"
+
+
+def test_the_test_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_noticing, "HANGS_AFTER", 1.0)
+    Tree(tmp_path, hangs=HANGS)
+    ran = run(tmp_path, ["tests/test_hangs.py"], 60.0)
     assert ran.notice() == Notice("tests/test_hangs.py::test_hangs", "hung")
+
+
+def test_tests_whose_time_is_up_have_noticed_nothing(tmp_path: Path) -> None:
+    Tree(tmp_path, hangs=HANGS)
+    ran = run(tmp_path, ["tests/test_hangs.py"], 3.0)
+    assert ran.code is None
+    assert ran.notice() is None
 
 
 def test_a_hang_that_pytest_itself_has_ended_is_one() -> None:
