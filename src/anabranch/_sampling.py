@@ -36,10 +36,14 @@ class Reading:
 
     def __init__(self, samplers: Sequence[Sampler] | None, runtime: Runtime) -> None:
         self.handed_in = samplers is not None
-        self._sampler: Sampler = Scarcest(default_samplers() if samplers is None else samplers)
+        self._sampler = Scarcest(default_samplers() if samplers is None else samplers)
         self._runtime = runtime
         self._unbounded = runtime.CapacityLimiter(math.inf)  # the loop's own is for its users
         self._busy = False
+
+    def forget(self) -> None:
+        """Begin anew: what memory is ours now was there before those branches that begin now."""
+        self._sampler.forget()
 
     async def read(self, *, real: bool) -> Sample:
         """Return what is known now.
@@ -102,18 +106,23 @@ class Readings:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._usual: Reading | None = None
+        self._usual: Reading | None = None  # it goes on from run to run: CPU is a difference
+        self._uses = 0
         self._others: dict[Any, list[Any]] = {}  # by identity: the samplers, reading, and uses
 
     def take(self, samplers: Sequence[Sampler] | None) -> Reading:
         """Return the reading of these samplers, until it is given to ``leave`` as often."""
         if samplers is None:
             self._usual = self._usual or Reading(None, self._runtime)
+            if not self._uses:
+                self._usual.forget()
+            self._uses += 1
             return self._usual
         key = tuple(map(id, samplers))
         entry = self._others.get(key)
         if entry is None:
             entry = self._others[key] = [samplers, Reading(samplers, self._runtime), 0]
+            entry[1].forget()
         entry[2] += 1
         reading: Reading = entry[1]
         return reading
@@ -121,6 +130,7 @@ class Readings:
     def leave(self, samplers: Sequence[Sampler] | None) -> None:
         """Count one use less."""
         if samplers is None:
+            self._uses -= 1
             return
         key = tuple(map(id, samplers))
         entry = self._others[key]

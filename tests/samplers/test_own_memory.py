@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from anabranch.samplers import OwnMemory
+from anabranch.samplers import OwnMemory, Scarcest
 from anabranch.samplers._descendants import LONGEST_PAUSE_S, PAUSES, Descendants
 
 MB = 2**20
@@ -12,9 +12,13 @@ each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(err
 
 
 class Process:
-    def __init__(self, mb, error=None):
+    def __init__(self, mb, error=None, started=0.0):
         self.rss = mb * MB
         self.error = error
+        self.started = started
+
+    def create_time(self):
+        return self.started
 
     def memory_info(self):
         if self.error is not None:
@@ -53,7 +57,35 @@ def test_a_child_that_has_gone_or_hides_counts_nothing(error):
     sampler.sample()
     processes[0].rss += 300 * MB
     processes[1].error = error
-    assert sampler.sample() == {"own_memory": 200 * MB}
+    assert sampler.sample() == {"own_memory": 300 * MB}
+
+
+def test_what_a_child_held_at_first_goes_with_it_and_hides_no_other():
+    processes = [Process(500), *(Process(100) for _ in range(8))]
+    sampler = OwnMemory(lambda: processes)
+    sampler.sample()
+    del processes[1:]
+    processes += [Process(300), Process(300)]
+    assert sampler.sample() == {"own_memory": 600 * MB}
+
+
+def test_children_that_had_just_begun_at_the_first_sample_are_the_branches_own(clock):
+    young = [Process(300, started=clock() - 0.2) for _ in range(4)]
+    processes = [Process(500, started=clock() - 0.3), Process(100, started=clock() - 9), *young]
+    assert OwnMemory(lambda: processes, clock).sample() == {"own_memory": 1200 * MB}
+
+
+def test_it_can_begin_anew():
+    processes = [Process(500)]
+    sampler = OwnMemory(lambda: processes)
+    every = Scarcest([Scarcest([sampler])])
+    every.sample()
+    processes[0].rss += 100 * MB
+    assert every.sample()["own_memory"] == 100 * MB
+    every.forget()
+    assert every.sample()["own_memory"] == 0
+    processes[0].rss += 30 * MB
+    assert every.sample()["own_memory"] == 30 * MB
 
 
 @each_error

@@ -82,6 +82,34 @@ def size_mb(processes: Callable[[], Sequence[psutil.Process]] = tree) -> float |
         return None
 
 
+def sizes_mb(
+    processes: Callable[[], Sequence[psutil.Process]] = tree,
+) -> dict[psutil.Process, float] | None:
+    """Return the resident size in MB of each process that can be read, the first one first.
+
+    Args:
+        processes: lists them; None is returned if the first cannot be read.
+    """
+    found: dict[psutil.Process, float] = {}
+    try:
+        listed = processes()
+        for process in listed:
+            size = memory_mb(math.inf, [process])
+            if size is not None:
+                found[process] = size
+    except Exception:
+        return None
+    return found if found and next(iter(found)) is listed[0] else None
+
+
+def started_at(process: psutil.Process) -> float:
+    """Return when a process was started, by the wall's clock; long ago where it does not say."""
+    try:
+        return float(process.create_time())
+    except Exception:
+        return -math.inf
+
+
 _ONLINE = "sys/devices/system/cpu/online"
 
 

@@ -55,6 +55,12 @@ class Scarcest:
         self._missing.look(found)
         return found
 
+    def forget(self) -> None:
+        """Begin anew: what own memory there is at the next sample was there before."""
+        for each in self._samplers:
+            if isinstance(each.sampler, (OwnMemory, Scarcest)):
+                each.sampler.forget()
+
 
 class Missing:
     """Say once which signals nobody knows here."""

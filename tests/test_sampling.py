@@ -1,0 +1,61 @@
+"""What the machine is read by from run to run: CPU goes on, own memory begins anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from anabranch import _sampling
+from anabranch._host import current_host
+from anabranch._sampling import Readings
+from anabranch.samplers import OwnMemory
+
+MB = 2**20
+
+
+class Process:
+    """Be this process, of a size that a test sets."""
+
+    def __init__(self) -> None:
+        self.rss = 500 * MB
+
+    def memory_info(self) -> Process:
+        return self
+
+    def create_time(self) -> float:
+        return 0.0
+
+
+class Cpu:
+    """Be a sampler that keeps nothing."""
+
+    def sample(self) -> dict[str, float]:
+        return {"cpu": 0.5}
+
+
+async def own_memory(reading: _sampling.Reading) -> Any:
+    return (await reading.read(real=True))["own_memory"]
+
+
+@pytest.mark.real_clock
+async def test_memory_gained_between_two_runs_is_not_the_branches_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process: Any = Process()
+    sampler = OwnMemory(lambda: [process])
+    monkeypatch.setattr(_sampling, "default_samplers", lambda: (sampler, Cpu()))
+    readings = Readings(current_host().runtime)
+    for given in (None, (sampler, Cpu())):
+        first = readings.take(given)
+        assert await own_memory(first) == 0
+        process.rss += 100 * MB
+        second = readings.take(given)  # while the first goes on
+        assert second is first
+        assert await own_memory(second) == 100 * MB
+        readings.leave(given)
+        assert await own_memory(second) == 100 * MB
+        readings.leave(given)
+        process.rss += 300 * MB
+        assert await own_memory(readings.take(given)) == 0
+        readings.leave(given)
