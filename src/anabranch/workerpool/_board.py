@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
-from anabranch.errors import SchedulerClosedError
+from anabranch.errors import LaneError, SchedulerClosedError
 from anabranch.workerpool._clock import monotonic, wall_offset
 from anabranch.workerpool._counts import Counts
 from anabranch.workerpool._engine import Engine
@@ -158,6 +158,25 @@ class Board:
             else:  # a further hand could have no thread, either
                 self.in_use -= 1
             return False
+
+    def check_hands(self) -> None:
+        """Refuse a wait when nobody is left to call what it waits for; without the lock.
+
+        Raises:
+            LaneError: tasks and tokens are there, but no thread can be had, and all that are wait.
+        """
+        with self.lock:
+            if self.in_use >= self.limit or len(self._queue) <= self._void:
+                return
+            if any(hand.task is None for hand in self.hands):
+                return  # it looks for its next one
+            if any(each.status is RUNNING and not each.waits_for for each in self.open):
+                return
+            number = len(self.hands)
+        raise LaneError(
+            f"no thread can be had beside the {number} of this pool, which all wait for tasks of "
+            f"it that nobody calls; have fewer tasks wait at once, or allow more threads"
+        )
 
     # Tasks are called --------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class LendingEvent:
 
         Raises:
             DeadlockError: for ever, because what is waited for waits for the task that does.
+            LaneError: no thread can be had for what is waited for.
         """
         if self._event.is_set() or here.hand is not self._hand or not self._hand.holds:
             return self._event.wait(timeout)
@@ -54,8 +55,10 @@ class LendingEvent:
             if own is not None and timeout is None:  # else it ends, come what may
                 self._knot(board, own)
             board.give_back()
-        board.launch()
         try:
+            board.launch()
+            if timeout is None:
+                board.check_hands()
             return self._event.wait(timeout)
         finally:
             with board.lock:

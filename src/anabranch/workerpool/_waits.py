@@ -72,6 +72,7 @@ def wait(
     Raises:
         HostLoopError: this is the thread of the pool's own loop, which runs what is waited for.
         DeadlockError: the one task that is waited for waits for this one.
+        LaneError: no thread can be had for what is waited for.
     """
     if not _is_open(board, tasks, word):
         return True
@@ -93,9 +94,12 @@ def wait(
             task.waits.append(waiting)
         if hand is not None:
             _lend(hand, missing, word)
-    if board.starts:
-        board.launch()
+    starts = bool(board.starts)
     try:
+        if starts:
+            board.launch()
+        if starts and hand is not None:
+            board.check_hands()
         return waiting.block(timeout)
     finally:
         _go_on(board, hand, missing, waiting)
