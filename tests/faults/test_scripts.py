@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from anabranch import ConfigurationError, ResourceManager
+from anabranch.cli._exec_results import folder_for
 from anabranch.cli._load import WrongUsageError, load
 from anabranch.executor import ConcurrentExecutor
 from anabranch.lanes import _tree
@@ -227,3 +228,11 @@ def test_fault_38_a_spec_is_a_file_and_a_name_and_evaluates_nothing(tmp_path):
             load(f"{flow}:{name}")
     with pytest.raises(WrongUsageError):
         load(f"{tmp_path}/../{tmp_path.name}/none.py")
+
+
+def test_fault_38_a_folder_of_results_leads_nowhere_else(tmp_path):
+    root = tmp_path / "results"
+    for seq, arg in enumerate(["..", ".", "../../x", "/etc", "a/../../b", "~", "x" * 5000, ""]):
+        made = folder_for(str(root), [arg, ".."], seq).path.resolve()
+        assert made.is_relative_to(root)
+        assert len(made.relative_to(root).parts) == 4
