@@ -38,7 +38,7 @@ class UnshownError(Unshown, Exception):
         (UnshownError(), "raised UnshownError, which cannot be shown"),
         (Unshown(), "returned Unshown, which cannot be shown (Unshown), which is no Decision"),
         (Decision(None, Unshown(), "x"), "which cannot be shown (Unshown), which is no limit"),  # type: ignore[arg-type]  # wrong on purpose
-        (Decision(None, 3, Unshown()), "raised RuntimeError('no repr')"),  # type: ignore[arg-type]  # likewise
+        (Decision(None, 3, Unshown()), "raised RuntimeError('no repr')"),  # type: ignore[arg-type]  # wrong on purpose too
     ],
     ids=map(str, range(14)),
 )
