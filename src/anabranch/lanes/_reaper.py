@@ -10,6 +10,7 @@ for the parent ends it first.
 import os
 import select
 import signal
+import stat
 import struct
 import sys
 import time
@@ -145,17 +146,21 @@ def family(leaders: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
 
 
 def holders(pipes: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
-    """Return who has one of these pipes open."""
+    """Return who can write to one of these pipes.
+
+    Not who can only read: that is a child of ours between fork and exec, whoever's it is to be.
+    """
     names = {f"pipe:[{inode}]" for inode in pipes}
     return {pid for pid in known if names and pid != os.getpid() and holds(pid, names)}
 
 
 def holds(pid: int, names: "set[str]") -> bool:
-    """Tell whether a process has one of these files open."""
+    """Tell whether a process has one of these files open for writing."""
     folder = f"/proc/{pid}/fd"
     for each in _names(folder):
+        path = f"{folder}/{each}"
         try:
-            if os.readlink(f"{folder}/{each}") in names:  # noqa: PTH115 # likewise
+            if os.readlink(path) in names and os.lstat(path).st_mode & stat.S_IWUSR:  # noqa: PTH115 # likewise
                 return True
         except OSError:
             continue
