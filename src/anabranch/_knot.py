@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count
+from weakref import WeakKeyDictionary
 
+from anabranch._host import current_host
 from anabranch._runtime import Runtime
 from anabranch._token import Held, Wanted, holding, take_wanted, wanted
 from anabranch.abc import Limiter
@@ -25,7 +27,30 @@ from anabranch.abc import Limiter
 PAUSE_S = 0.0002
 LONGEST_PAUSE_S = 0.01
 
-_turns = count()
+
+class _Lots:
+    """Say who pauses how long, and which limiter is waited for first, on one loop.
+
+    By counts of that loop, not by addresses: a program goes the same way when it is run again.
+    """
+
+    __slots__ = ("_places", "_seen", "turns")
+
+    def __init__(self, _: Runtime) -> None:
+        self.turns = count()
+        self._seen = count()
+        self._places: WeakKeyDictionary[Limiter, int] = WeakKeyDictionary()
+
+    def place(self, pair: Wanted) -> int:
+        """Return the place of a limiter among all, by when each was first waited for."""
+        limiter = pair[1]
+        try:
+            place = self._places.get(limiter)
+            if place is None:
+                place = self._places[limiter] = next(self._seen)
+        except TypeError:  # one of somebody's own, which cannot be referred to weakly
+            return id(limiter)
+        return place
 
 
 class Block:
@@ -50,11 +75,12 @@ async def take(
     the other limiter's is just elsewhere. So all begin with the same limiter, and who has failed
     with each of them leaves the queues for a while, which differs from one to the next.
     """
-    turn, pause, taken = 0, PAUSE_S * (1 + next(_turns) % 8), False
+    lots = current_host().part(_Lots)
+    turn, pause, taken = 0, PAUSE_S * (1 + next(lots.turns) % 8), False
     try:
         if block is not None:
             block.waiting.add(held)
-        while pairs := sorted(wanted(limiters, held), key=_by_limiter):
+        while pairs := sorted(wanted(limiters, held), key=lots.place):
             count = len(pairs)
             # With what is lacking now; while a turn begins, with what all begin with.
             first = next(filter(_is_away, pairs), pairs[0]) if turn % count else pairs[0]
@@ -75,7 +101,7 @@ async def take(
             turn += 1
             if not turn % count:
                 # Never twice the same: who pauses alike meets alike, and none would get them all.
-                await runtime.sleep(pause * (1 + next(_turns) % 13 / 13))
+                await runtime.sleep(pause * (1 + next(lots.turns) % 13 / 13))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         taken = True
     finally:
@@ -104,10 +130,6 @@ def _is_away(pair: Wanted) -> bool:
     """Tell whether a token cannot be had now, or somebody stands in line for the same branch."""
     held, limiter = pair
     return held.coming is not None or limiter.borrowed_tokens >= limiter.total_tokens
-
-
-def _by_limiter(pair: Wanted) -> int:
-    return id(pair[1])
 
 
 class Loan:
