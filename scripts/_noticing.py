@@ -1,6 +1,7 @@
 """Run tests in a copy of the tree until one fails, and say which one: so a planted bug is noticed.
 
-A test that fails without the bug as well has noticed nothing: it is left out, and the rest goes on.
+A test that fails without the bug as well has noticed nothing, and neither has one that fails with
+it only once: it is left out, and the rest goes on.
 A test that hangs has noticed it, too: pytest ends itself then, and the last test begun is named.
 """
 
@@ -157,10 +158,12 @@ class Watch:
             notice = run(self._tree, tests, left, *more, *left_out).notice()
             if notice is None:
                 return None
-            self._put(False)
             again = [notice.test] if notice.test else [*tests, *more, *left_out]
-            if run(self._tree, again, seconds).notice() is None:
-                return notice
+            self._put(False)
+            passes = run(self._tree, again, seconds).notice() is None
+            self._put(True)
+            if passes and run(self._tree, again, seconds).notice() is not None:
+                return notice  # with the bug twice, and not without it
             if not notice.test:
                 return None  # nothing can be told from these tests, bug or no bug
             left_out.append(f"--deselect={notice.test}")
