@@ -97,6 +97,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         (lambda: Weir(memory=83), "looks like percent: give 0.83"),
         (lambda: Weir(gpu_memory=0), "is no share"),
         (lambda: Weir(memory=float("nan")), "is not finite"),
+        (lambda: AIMD(period=10**400), "is not finite; give"),
         (lambda: Weir(memory="much"), r"'much' \(str\) is no number"),
         (lambda: AIMD(period=0), "is not above 0"),
         (lambda: AIMD(decrease=90), "give 0.9"),

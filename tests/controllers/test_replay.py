@@ -81,6 +81,10 @@ def test_bounds_of_a_replay_are_those_of_the_run_unless_said():
     assert replay(Weir(), []) == []
     with pytest.raises(ConfigurationError, match="no controller"):
         replay("weir", loads)
+    with pytest.raises(ConfigurationError, match="is no Bounds"):
+        replay(Weir(), loads, 300)
+    with pytest.raises(ConfigurationError, match=r"is no Load; read lines with read_loads"):
+        replay(Weir(), [to_json(loads[0])])
 
 
 def test_another_law_can_be_asked_about_the_same_run():

@@ -134,7 +134,13 @@ def test_what_is_known_later_is_not_missing(caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("given", [[7], "cpu", [Says]])
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), True, "1"])
+def test_a_time_that_no_sampler_could_keep_is_refused(limit):
+    with pytest.raises(ConfigurationError, match="is no time that a sampler may take"):
+        Scarcest([Says({})], limit=limit)
+
+
+@pytest.mark.parametrize("given", [[7], 7, None, "cpu", [Says]])
 def test_what_is_no_sampler_is_refused(given):
     with pytest.raises(ConfigurationError, match="is no sampler"):
         Scarcest(given)

@@ -63,6 +63,10 @@ def _number(law: object, attribute: attrs.Attribute[Any], value: Any) -> float:
     where = f"{type(law).__name__}: {attribute.name}={value!r:.80}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{where} ({type(value).__name__}) is no number; give one")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
         raise ConfigurationError(f"{where} is not finite; give a finite number")
-    return float(value)
+    return number

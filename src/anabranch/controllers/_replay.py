@@ -71,10 +71,16 @@ def replay(
             loads, from the first one's limit on.
 
     Raises:
-        ConfigurationError: not a controller.
+        ConfigurationError: not a controller, bounds or loads.
     """
     check_controller("replay", controller)
     told = list(loads)
+    for each, kind in [(bounds or Bounds(ceiling=1), Bounds), *((load, Load) for load in told)]:
+        if not isinstance(each, kind):
+            raise ConfigurationError(
+                f"replay: {each!r:.80} ({type(each).__name__}) is no {kind.__name__}"
+                + ("; read lines with read_loads()" if kind is Load else "; give Bounds(ceiling=)")
+            )
     if bounds is None:
         limits = [each.limit for each in told if math.isfinite(each.limit)]
         widest = Bounds(ceiling=max(CEILING, *map(math.ceil, limits), 1))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Final
 
 from anabranch._load import SIGNALS
 from anabranch.abc import Sampler
+from anabranch.errors import ConfigurationError
 from anabranch.samplers._checked import Checked, check_samplers
 from anabranch.samplers._gpus import Nvml
 from anabranch.samplers._loop_lag import LoopLag
@@ -40,11 +42,17 @@ class Scarcest:
             once, so several that hang cost no more than one.
 
     Raises:
-        ConfigurationError: something that is no sampler.
+        ConfigurationError: something that is no sampler, a limit that is no time.
     """
 
     def __init__(self, samplers: Iterable[Sampler], *, limit: float = LIMIT_S) -> None:
-        given = check_samplers("Scarcest", tuple(samplers))
+        several = isinstance(samplers, Iterable)
+        given = check_samplers("Scarcest", tuple(samplers) if several else samplers)
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < inf:
+            raise ConfigurationError(
+                f"Scarcest: limit={limit!r:.80} ({type(limit).__name__}) is no time that a "
+                f"sampler may take; give seconds above 0"
+            )
         self._samplers = [Checked(each, _limit_of(each, limit)) for each in given]
         self._missing = Missing()
 
