@@ -131,6 +131,7 @@ pipeline.run_sync("x", contxt={})  # refused: "context"
 ConcurrencyConfig(max_concurrent=3)  # refused: "max_concurrent
 ConcurrencyConfig(max_concurrent_branches="3")  # refused: incompatible
 wrong: PipelineResult[str] = pipeline.run_sync("x")  # refused: incompatible
+from anabranch import Pipline  # refused: has no attribute
 """
 
 

@@ -14,6 +14,7 @@ from tests.bench import (
     _breaching,
     _cancelling,
     _core,
+    _importing,
     _journals,
     _lanes,
     _merging,
@@ -32,6 +33,7 @@ SUITES = {
     "processes": _lanes.CASES,
     "pools": (*_pools.CASES, *_lanes.POOLS),
     "adaptive": _adaptive.CASES,
+    "imports": _importing.CASES,
 }
 
 
