@@ -13,7 +13,11 @@ from anabranch.errors import QueueFull
 
 
 class Line:
-    """Count the calls of one lane that have not begun, of one loop."""
+    """Count the calls of one lane that have not begun, of one loop.
+
+    A place that becomes free goes to the first who waits outside, never to somebody who has just
+    come. It may become free in any thread, at any moment, so all of it is under one lock.
+    """
 
     def __init__(self, name: str, longest: int, runtime: Runtime) -> None:
         self._name = name
@@ -30,47 +34,49 @@ class Line:
         Raises:
             QueueFull: there is none, and ``waits`` is False.
         """
-        while not self._enter_nowait():
-            if not waits:
-                raise QueueFull(
-                    f"{self._longest} calls wait in the {self._name} lane already; wait for some "
-                    f"of them, or raise max_queue_size"
-                )
-            event = self._runtime.Event()
-            self._outside.append(event)
-            let_in = False
-            try:
-                await event.wait()
-                let_in = True
-            finally:
-                if not let_in:
-                    self._give_up(event)
+        with self._lock:
+            event = None if self._enter_nowait() else self._runtime.Event()
+            if event is not None and waits:
+                self._outside.append(event)
+        if event is None:
+            return Place(self).leave
+        if not waits:
+            raise QueueFull(
+                f"{self._longest} calls wait in the {self._name} lane already; wait for some "
+                f"of them, or raise max_queue_size"
+            )
+        let_in = False
+        try:
+            await event.wait()
+            let_in = True
+        finally:
+            if not let_in:
+                self._give_up(event)
         return Place(self).leave
 
     def left(self) -> None:
         """Hear that one of them has begun, or went away."""
         with self._lock:
-            self.length -= 1
-        if self._outside:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.run_sync_soon(self._wake)
+            if not self._outside:
+                self.length -= 1
+                return
+            event = self._outside.popleft()  # the place is its, and never free
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.run_sync_soon(event.set)
 
     def _give_up(self, event: Any) -> None:
-        if event.is_set():
-            self._wake()  # somebody else's turn
-        else:
-            self._outside.remove(event)
+        with self._lock:
+            waits = event in self._outside
+            if waits:
+                self._outside.remove(event)
+        if not waits:  # it has been given a place
+            self.left()
 
     def _enter_nowait(self) -> bool:
-        with self._lock:
-            if self.length >= self._longest:
-                return False
-            self.length += 1
-            return True
-
-    def _wake(self) -> None:
-        if self._outside:
-            self._outside.popleft().set()
+        if self.length >= self._longest:
+            return False
+        self.length += 1
+        return True
 
 
 class Place:
