@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import trio
 from anyio.lowlevel import checkpoint
 
 from anabranch import ConfigurationError, HostLoopError, Pipeline, Step, UnknownOptionError
+from anabranch._token import Held
 from anabranch.testing import (
     DeadlockError,
     InjectedError,
@@ -180,6 +182,7 @@ def test_without_a_block_all_of_the_test_may_be_interrupted(loop: str) -> None:
     assert explore(program, seeds=30, loops=[loop]).steps[loop] >= 4
 
 
+@pytest.mark.slow
 @each_loop
 def test_a_branch_of_a_pipeline_fails_and_the_limiter_gets_all_tokens_back(loop: str) -> None:
     ends: set[str] = set()
@@ -217,6 +220,16 @@ def test_steps_without_end_are_a_fault(loop: str) -> None:
 
     error = found(program, loops=[loop], max_steps=1000)
     assert isinstance(error.__cause__, SpinningError)
+
+
+@each_loop
+def test_a_test_that_waits_for_a_thread_is_told_that_nobody_does(loop: str) -> None:
+    async def program() -> None:
+        await anyio.sleep_forever()
+
+    error = found(program, loops=[loop])
+    assert "fails undisturbed" in str(error)
+    assert "threads and processes are not waited for" in str(error)
 
 
 def test_a_task_that_outlives_its_test_is_a_fault_on_asyncio() -> None:
@@ -340,3 +353,48 @@ async def test_it_is_refused_where_a_loop_runs() -> None:
     await checkpoint()
     with pytest.raises(HostLoopError, match="plain function"):
         explore(faulty.sound)
+
+
+# The engine ----------------------------------------------------------------------------------
+
+
+async def nested_steps() -> None:
+    """Run steps within each other on one limiter, which is lent and taken back."""
+    limiter = anyio.CapacityLimiter(1)
+    branches = script({key: [sleep(1)] for key in "abc"})
+    inner = Step.parallel("inner", branches, max_concurrency=2)
+    outer = Step.parallel("outer", {"x": inner, "y": sleep_a_second}, max_concurrency=2)
+    with interruptible():
+        await Pipeline([outer]).run(1, limiter=limiter)
+    assert limiter.borrowed_tokens == 0, "tokens are lost"
+    assert not branches.running
+
+
+async def sleep_a_second(_: object) -> None:
+    await anyio.sleep(1)
+
+
+@pytest.mark.slow
+@each_loop
+def test_nested_steps_on_one_limiter_go_the_same_way_again_and_keep_their_promises(
+    loop: str,
+) -> None:
+    explored = explore(nested_steps, seeds=150, loops=[loop])
+    assert explored.steps[loop] > 30
+
+
+@pytest.mark.slow
+@each_loop
+def test_a_token_that_the_engine_loses_when_it_is_cancelled_is_found(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = Held.give_back
+
+    def forgetful(held: Held) -> None:
+        if sys.exc_info()[0] is None:
+            give_back(held)
+
+    monkeypatch.setattr(Held, "give_back", forgetful)
+    error = found(nested_steps, seeds=2000, loops=[loop])
+    assert "tokens are lost" in str(error.__cause__)
+    assert parse("test", error.replay).cancel is not None

@@ -138,5 +138,8 @@ def where(coro: object) -> str:
 def standstill(now: float, waiting: Iterable[tuple[str, object]]) -> str:
     """Say who waits where, when all wait for ever."""
     lines = sorted(f"  {name}: {where(coro)}" for name, coro in waiting)
-    head = f"at {now:g} s everything waits, and no timer is left that could wake one:"
+    head = (
+        f"at {now:g} s everything waits, and no timer is left that could wake one "
+        f"(threads and processes are not waited for):"
+    )
     return "\n".join([head, *lines])

@@ -247,7 +247,8 @@ def anabranch_no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 def anabranch_loop(request: pytest.FixtureRequest) -> str:
     """Name the loop of this test: "trio", and again "asyncio"."""
     if "anyio_backend" in request.fixturenames:
-        return str(request.getfixturevalue("anyio_backend")[0])
+        backend = request.getfixturevalue("anyio_backend")
+        return backend if isinstance(backend, str) else str(backend[0])
     return str(request.param)
 
 
