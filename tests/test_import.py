@@ -54,6 +54,20 @@ print(pickle.loads(pickle.dumps(Retry())) == Retry())
     assert run(code) == said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["pynvml", "rich", "cyclopts"])
+def test_pipelines_run_without_what_only_some_need(missing):
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None  # importing it fails
+import asyncio, anyio
+from anabranch import ConcurrencyConfig, Pipeline, Step
+step = Step.map_over("wait", lambda _: anyio.sleep(0.02), concurrency=ConcurrencyConfig(2))
+print(asyncio.run(Pipeline([step]).run(range(60))).success)
+"""
+    assert run(code) == "True\n"
+
+
 def test_public_names_are_listed_whether_asked_for_or_not():
     assert set(anabranch.__all__) <= set(dir(anabranch))
 
