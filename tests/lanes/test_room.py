@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from anabranch.lanes import _room
-from anabranch.lanes._room import Room, is_scarce
+from anabranch.lanes._room import ROOM, Room, is_scarce
+from anabranch.lanes._subprocess import run_script
 
 NO_DESCRIPTOR = OSError(errno.EMFILE, "too many open files")
 
@@ -80,3 +81,10 @@ def test_the_end_of_the_last_one_ends_the_scarcity(clock):
 )
 def test_a_lack_that_may_end_is_told_from_a_wrong_wish(error, scarce):
     assert is_scarce(error) is scarce
+
+
+@pytest.mark.real_clock
+async def test_a_script_that_is_not_there_gives_its_place_back():
+    for _ in range(3):
+        assert (await run_script(["no-such-program-anywhere"])).kind == "not_found"
+    assert ROOM.running == 0
