@@ -88,3 +88,5 @@ async def test_a_script_that_is_not_there_gives_its_place_back():
     for _ in range(3):
         assert (await run_script(["no-such-program-anywhere"])).kind == "not_found"
     assert ROOM.running == 0
+    assert (await run_script(["true"])).success
+    assert ROOM.running == 0
