@@ -121,7 +121,7 @@ class Watch:
     Args:
         tree: a copy of the tree.
         put: plants the bug in it if it is called with True, and takes it out again with False.
-        near: seconds for the tests that mirror the file.
+        near: seconds for the tests that mirror the file: the quick ones, and then the slow ones.
         far: for all others, one after the other; 0 leaves them out.
     """
 
@@ -136,8 +136,11 @@ class Watch:
     def first_notice(self, mirror: Sequence[str]) -> Notice | None:
         """Return which test notices the bug, the tests ``mirror`` first; None if none does."""
         try:
-            near = self._stage(mirror, self._near)
-            return near or self._stage(self._others(mirror), self._far, "-m", "not slow")
+            return (
+                self._stage(mirror, self._near, "-m", "not slow")
+                or self._stage(mirror, self._near, "-m", "slow")
+                or self._stage(self._others(mirror), self._far, "-m", "not slow")
+            )
         finally:
             self._put(False)
 
