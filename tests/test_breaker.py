@@ -3,6 +3,7 @@
 import contextvars
 import pickle
 import threading
+from concurrent.futures import CancelledError
 
 import anyio
 import anyio.from_thread
@@ -183,6 +184,15 @@ async def test_cancellations_never_open_it(clock):
         with anyio.move_on_after(0.1):
             await breaker.call(anyio.sleep, 100)
     assert breaker.state == "closed"
+
+
+async def test_a_future_that_was_cancelled_is_no_failure_and_its_place_is_free_again(clock):
+    breaker = await opened(clock)
+    clock.now += 60
+    for _ in range(3):
+        with pytest.raises(CancelledError):
+            await breaker.call(fails, CancelledError())
+    assert await breaker.call(works) == 1
 
 
 async def test_a_call_of_an_earlier_circuit_changes_nothing(clock):

@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import CancelledError
 from contextvars import copy_context
 from enum import StrEnum
 from functools import wraps
@@ -30,11 +31,14 @@ from sniffio import current_async_library_cvar
 from anabranch import _runtime
 from anabranch._options import exact
 from anabranch._work import check_callable, check_limit, check_seconds, is_async
-from anabranch.errors import CircuitOpenError, ConfigurationError
+from anabranch.errors import BranchCancelledError, CircuitOpenError, ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 log = logging.getLogger("anabranch")
+
+# An Exception by its type, and what a call raises that waited for a future or branch in vain.
+CANCELLED = (CancelledError, BranchCancelledError)
 
 
 class CircuitState(StrEnum):
@@ -239,8 +243,9 @@ class CircuitBreaker:
 
     def _ended(self, circuit: _Circuit, error: BaseException | None) -> None:
         """Count how a call ended; its own circuit may be over."""
-        failed = isinstance(error, Exception) and self._is_failure(error)
-        neither = error is not None and not isinstance(error, Exception)
+        cancelled = isinstance(error, CANCELLED) or not isinstance(error, Exception)
+        neither = error is not None and cancelled
+        failed = isinstance(error, Exception) and not neither and self._is_failure(error)
         change = None
         with self._lock:
             if circuit is not self._circuit:

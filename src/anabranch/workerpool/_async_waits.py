@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Collection
+from concurrent.futures import FIRST_COMPLETED
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,7 +54,7 @@ async def wait_in_loop(
     for task in missing:
         task.waits = [*(task.waits or ()), waiting]
     if own is not None:
-        own.waits_for = frozenset(missing)
+        own.waits_for, own.waits_for_any = frozenset(missing), word == FIRST_COMPLETED
     try:
         deadline = math.inf if timeout is None else host.clock() + timeout
         with host.runtime.CancelScope(deadline=deadline):
