@@ -27,7 +27,7 @@ Said: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 Says: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...]], tuple[Any, ...]]
 
 MANY = 8  # calls at once
-BEATS = 100  # a hundredth of a second each: how long a call lasts that is to be cancelled
+BEATS = 50  # a hundredth of a second each: how long a call lasts that is to be cancelled
 QUIET_S = 0.2  # in which a call that was stopped must not beat
 
 

@@ -108,7 +108,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     clock = runtime.lowlevel.current_clock().current_time
     end = clock() + LONG_S
     while not condition() and clock() < end:
-        await runtime.sleep(0.001)
+        await runtime.sleep(0.005)
 
 
 async def _waiting(limiter: Limiter, count: int) -> None:
