@@ -23,7 +23,8 @@ import attrs
 
 HANGS_AFTER = 25.0  # seconds in one test; the slowest takes ten on a busy machine
 LEFT_OUT = ("tests/bench", "tests/soak", "tests/test_docs.py", "tests/test_examples.py")
-PASSED, FAILED, NOTHING_COLLECTED = 0, 1, 5
+PASSED, NOTHING_COLLECTED = 0, 5
+HUNG = "hung"
 _running: set[subprocess.Popen[str]] = set()
 _over = threading.Event()
 BEGUN = re.compile(r"^(tests/\S+\.py::\w+(?:\[.*\])?) ?(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)?")
@@ -32,7 +33,7 @@ SUMMED_UP = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$")
 
 @attrs.frozen
 class Notice:
-    """Say which test noticed: ``how`` is "failed", "hung", or how pytest itself ended."""
+    """Say which test noticed: ``how`` is "failed", HUNG, or how pytest itself ended."""
 
     test: str
     how: str
@@ -54,7 +55,7 @@ class Ran:
         if named:
             return Notice(named[0], "failed")
         if "Timeout (" in self.output:
-            return Notice(last_begun(lines), "hung")
+            return Notice(last_begun(lines), HUNG)
         return Notice("", f"pytest ended with {self.code}")
 
 
@@ -164,10 +165,13 @@ class Watch:
             again = [notice.test] if notice.test else [*tests, *more, *left_out]
             self._put(False)
             passes = run(self._tree, again, seconds).notice() is None
-            self._put(True)
-            if passes and run(self._tree, again, seconds).notice() is not None:
-                return notice  # with the bug twice, and not without it
+            if passes and (notice.how == HUNG or self._fails_again(again, seconds)):
+                return notice
             if not notice.test:
                 return None  # nothing can be told from these tests, bug or no bug
             left_out.append(f"--deselect={notice.test}")
         return None
+
+    def _fails_again(self, tests: Sequence[str], seconds: float) -> bool:
+        self._put(True)
+        return run(self._tree, tests, seconds).notice() is not None
