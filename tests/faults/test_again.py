@@ -22,11 +22,12 @@ AT_ONCE = Retry(5, wait=0, jitter=0, budget=None)
 class Count:
     """Count calls, and see how many run at once."""
 
-    def __init__(self, seconds=0.0, error=None):
+    def __init__(self, seconds=0.0, error=None, *, at_cancel=None):
         self.calls = 0
         self.cancelled = 0
         self._seconds = seconds
         self._error = error
+        self._at_cancel = at_cancel
 
     async def __call__(self, *_):
         self.calls += 1
@@ -34,14 +35,17 @@ class Count:
             await anyio.sleep(self._seconds)
         except BaseException:
             self.cancelled += 1
+            if self._at_cancel is not None:
+                raise self._at_cancel from None
             raise
         if self._error is not None:
             raise self._error
 
 
 @pytest.mark.parametrize("how", ["scheduler", "halt", "outside"])
-async def test_fault_31_a_cancellation_is_never_tried_again(how):
-    call = Count(seconds=100)
+@pytest.mark.parametrize("at_cancel", [None, ConnectionError("cut off")])
+async def test_fault_31_a_cancellation_is_never_tried_again_whatever_it_turns_into(how, at_cancel):
+    call = Count(seconds=100, at_cancel=at_cancel)
     if how == "scheduler":
         async with open_scheduler(1) as scheduler:
             scheduler.submit(Job("a", call, retry=AT_ONCE))

@@ -57,7 +57,7 @@ def test_fault_14_no_descendant_outlives_a_parent_that_was_killed(tmp_path, numb
     marked, path = Marked(), tmp_path / "pid"
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PARENT))
-    line = f"trap '' TERM; {marked.sleep()} & setsid {marked.sleep()} & wait"
+    line = f"exec >/dev/null 2>&1; trap '' TERM; {marked.sleep()} & setsid {marked.sleep()} & wait"
     parent = subprocess.Popen([PYTHON, program, loop, path, line], env=environment())
     try:
         marked.begun(2)

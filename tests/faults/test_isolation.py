@@ -66,6 +66,9 @@ async def test_fault_21_what_a_branch_sets_no_other_sees(fn):
             scheduler.submit(Job(str(i), fn, (f"of {i}",)))
         found = await read(scheduler)
     assert {o.value for o in found.values()} == {("the caller's", f"of {i}") for i in range(4)}
+    step = Step.map_over("m", fn, items=[f"of {i}" for i in range(4)], max_concurrency=1)
+    found = (await Pipeline([step]).run()).unwrap()
+    assert found == [("the caller's", f"of {i}") for i in range(4)]
     assert VARIABLE.get() == "the caller's"
 
 

@@ -10,7 +10,14 @@ import anyio
 import psutil
 import pytest
 
-from anabranch import ConfigurationError, ResourceManager
+from anabranch import (
+    ConfigurationError,
+    ExecutionConfig,
+    Pipeline,
+    ResourceLimits,
+    ResourceManager,
+    Step,
+)
 from anabranch.cli._exec_results import folder_for
 from anabranch.cli._load import WrongUsageError, load
 from anabranch.executor import ConcurrentExecutor
@@ -30,7 +37,9 @@ pytestmark = [
 async def test_fault_11_a_shell_in_a_shell_leaves_nobody(how):
     marked = Marked()
     inner = marked.sleep().replace("'", '"')
-    line = f"sh -c '{inner} & wait' & setsid {marked.sleep()} & wait"
+    # The one in a session of its own holds none of our pipes either, so nothing betrays it there.
+    away = f"setsid {marked.sleep()} >/dev/null 2>&1"
+    line = f"sh -c '{inner} & wait' & {away} & wait"
     async with anyio.create_task_group() as group:
         timeout = 1 if how == "timeout" else None
         group.start_soon(lambda: run_script(shell(line), timeout=timeout))
@@ -119,6 +128,10 @@ async def test_fault_16_whatever_psutil_raises_costs_knowledge_and_no_run(monkey
                 if name != "own_memory"
             )
     ResourceManager().get_system_stats()
+    limits = ExecutionConfig(
+        resource_limits=ResourceLimits(max_memory_mb=10**6, max_cpu_percent=100)
+    )
+    assert (await Pipeline([Step.parallel({"a": abs})], execution_config=limits).run(1)).success
     done = await run_script(["sleep", "60"], timeout=0.05)
     assert done.kind == "timeout"
 

@@ -99,15 +99,14 @@ async def test_fault_02_a_thread_that_calls_back_into_the_loop_ends():
     def thread(data):
         if data == 0:
             return "bottom"
-        step = Step("again", thread)
-        pipeline = Pipeline([Step.parallel("p", {"a": step}, max_concurrency=limiter)])
 
         async def below():
             return (await pipeline.run(data - 1, limiter=limiter)).unwrap()
 
         return anyio.from_thread.run(below)
 
-    pipeline = Pipeline([Step.parallel("p", {"a": thread}, max_concurrency=limiter)])
+    step = Step.parallel("p", {"a": thread}, max_concurrency=limiter)
+    pipeline = Pipeline([step], execution_config=ExecutionConfig(io_limit=1))
     with anyio.fail_after(5):
         found = (await pipeline.run(3, limiter=limiter)).unwrap()
     assert found == {"a": {"a": {"a": {"a": "bottom"}}}}
