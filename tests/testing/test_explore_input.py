@@ -1,0 +1,112 @@
+"""What explore refuses: tests that are not deterministic, lines of other versions, bad options."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from anyio.lowlevel import checkpoint
+
+from anabranch import ConfigurationError, HostLoopError, UnknownOptionError
+from anabranch.testing import NotDeterministicError, explore
+from anabranch.testing._schedule import VERSION, Schedule, parse
+from tests.testing import faulty
+
+
+@pytest.mark.parametrize("dice", [random.random, time.perf_counter])
+def test_a_test_that_is_not_deterministic_is_told_so(dice: Callable[[], float]) -> None:
+    async def program() -> None:
+        for _ in range(round(dice() * 1e9) % 1000):
+            await checkpoint()
+
+    with pytest.raises(NotDeterministicError, match="go two ways") as caught:
+        explore(program, seeds=200)
+    assert "program" in str(caught.value)
+
+
+def test_a_fault_that_comes_once_is_not_taken_for_one_of_the_schedule() -> None:
+    runs = 0
+
+    async def program() -> None:
+        nonlocal runs
+        runs += 1
+        await checkpoint()
+        assert runs != 9
+
+    with pytest.raises(NotDeterministicError):
+        explore(program, seeds=50)
+
+
+def test_a_line_of_another_version_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="written by version 7 of schedules"):
+        explore(faulty.sound, replay="7:trio:cancel=3")
+    with pytest.raises(ConfigurationError, match="written by version 2 of schedules"):
+        explore(faulty.sound, replay="2:curio:whatever")
+
+
+def test_a_line_that_no_longer_fits_its_test_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        explore(faulty.sound, replay=f"{VERSION}:trio:order=1>8.7.6.5.4.3.2.1.0")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "1", "1:curio", "1:trio:cancel=", "1:trio:cancel=x", "1:trio:cancel=1:cancel=2",
+     "1:trio:order=1>0.0", "1:trio:order=1", "1:trio:cancel=1.5", "1:trio:other=1", 7],
+)  # fmt: skip
+def test_what_is_no_line_is_refused(line: Any) -> None:
+    with pytest.raises(ConfigurationError, match="replay="):
+        explore(faulty.sound, replay=line)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(loop="trio"),
+        Schedule(loop="asyncio", cancel=0, fail=12),
+        Schedule(loop="trio", moves={0: (1, 0), 12: (2, 0, 1)}, fail=3),
+    ],
+)
+def test_a_schedule_is_read_as_it_was_written(schedule: Schedule) -> None:
+    assert parse("test", schedule.line()) == schedule
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 0}, {"seeds": True}, {"seeds": "7"}, {"seeds": [-1]}, {"seeds": 1.5},
+        {"loops": []}, {"loops": ["curio"]}, {"disturb": ["sleep"]}, {"disturb": 3},
+        {"may_fail": [print]}, {"may_fail": 3}, {"max_steps": 0},
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_meant_are_refused(options: Any) -> None:
+    with pytest.raises(ConfigurationError, match="explore: "):
+        explore(faulty.sound, **options)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(UnknownOptionError, match="seeds"):
+        explore(faulty.sound, seed=3)  # type: ignore[call-arg]  # on purpose
+
+
+@pytest.mark.parametrize("given", [3, print, faulty.Gate, lambda: None])
+def test_what_is_no_test_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="no async function"):
+        explore(given)
+
+
+def test_a_test_that_takes_arguments_is_refused() -> None:
+    async def program(limiter: object) -> None:
+        """Take something."""
+
+    with pytest.raises(ConfigurationError, match="takes limiter"):
+        explore(program)
+
+
+async def test_it_is_refused_where_a_loop_runs() -> None:
+    await checkpoint()
+    with pytest.raises(HostLoopError, match="plain function"):
+        explore(faulty.sound)
