@@ -17,7 +17,6 @@ from anabranch import (
     AsyncWorkerPool,
     DeadlockError,
     HostLoopError,
-    LaneError,
     WaitTimeoutError,
     WorkerPool,
     WorkerPoolConfig,
@@ -121,33 +120,6 @@ def test_a_wait_with_a_timeout_ends_by_itself() -> None:
         futures.known["own"] = pool.submit(futures.wait_for, short, "own")
         futures.there.set()
         assert futures.known["own"].result(timeout=5) == "done"
-
-
-@pytest.mark.parametrize("how", ["result", "wait"])
-def test_without_another_thread_a_wait_is_refused_and_all_else_goes_on(
-    how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start, left = threading.Thread.start, list(range(5))
-
-    def start_few(thread: threading.Thread) -> None:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_few)
-        with WorkerPool(TWO) as pool:
-
-            def parent() -> None:
-                WAITS[how]([pool.submit(int)])
-
-            parents = [pool.submit(parent) for _ in range(30)]
-            errors = [each.exception(timeout=5) for each in parents]
-    refused = [each for each in errors if each is not None]
-    assert refused
-    assert all(isinstance(each, LaneError) for each in refused)
-    assert pool.get_summary_metrics()["completed"] == 60 - len(refused)
 
 
 def test_what_is_refused_is_not_tried_again() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -103,15 +103,25 @@ class Engine:
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def not_started(self, error: RuntimeError) -> None:
-        """End what only the loop could have called; without the lock."""
+        """End what only the loop could have gone on with; without the lock.
+
+        It is started again when something new needs it.
+        """
         board = self._board
         with board.lock:
-            self._wanted = False
+            self._wanted, self.alarm = False, math.inf
             tasks, self._spawned = self._spawned, []
             for task in tasks:
                 board.end(task, FAILED, error=error)
                 board.give_back()
-        settle(board, tasks)
+            waiting = {each[4] for each in self._moments if each[3] and _holds(each)}
+            self._moments = [each for each in self._moments if each[4] not in waiting]
+            heapify(self._moments)
+            for task in sorted(waiting, key=lambda task: task.number):
+                if task.error is not None:
+                    task.error.add_note(f"it is not tried again: no thread could wait ({error})")
+                board.end(task, FAILED, error=task.error)
+        settle(board, [*tasks, *waiting])
 
     def _run(self) -> None:
         self.ident, self.thread = threading.get_ident(), threading.current_thread()
