@@ -233,8 +233,8 @@ def in_turn(all_plants: Sequence[Plant]) -> list[Plant]:
     return sorted(all_plants, key=lambda each: (keys[each.name] / places[each.table], each.table))
 
 
-def run_all(all_plants: Sequence[Plant], state: State, args: argparse.Namespace) -> int:
-    """Examine what is left of all plants; return the exit code."""
+def run_all(state: State, args: argparse.Namespace) -> int:
+    """Examine what is left of all plants, as they stand in the copy; return the exit code."""
     if args.anew or not state.is_there:
         state.begin(args.jobs)
     elif args.again:
@@ -242,9 +242,11 @@ def run_all(all_plants: Sequence[Plant], state: State, args: argparse.Namespace)
     else:
         about = state.about()
         print(f"going on with the run of {about['at']}, commit {about['commit']}; --anew for none")
+    first = state.trees(1)[0]
     for tree in state.trees(args.jobs):
         if not tree.exists():
-            copy_tree(state.trees(1)[0], tree)
+            copy_tree(first, tree)
+    all_plants = plants(first)
     known = state.found()
     todo = in_turn([each for each in all_plants if each.name not in known])
     began = time.monotonic()
@@ -288,7 +290,7 @@ def main() -> int:
                 copy_tree(ROOT, Path(folder) / "tree")
                 found = work([Path(folder) / "tree"], todo, None, args.far)
             return int(any(each.how == UNNOTICED for each in found))
-        return run_all(all_plants, State(here), args)
+        return run_all(State(here), args)
     except PlantError as error:
         print(f"plant.py: {error}", file=sys.stderr)
         return 2
