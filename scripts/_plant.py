@@ -65,7 +65,7 @@ class State:
         self._found.unlink(missing_ok=True)
         for tree in self.trees(jobs):
             copy_tree(ROOT, tree)
-        self._tell(0.0)
+        self._tell()
 
     def again(self, jobs: int) -> None:
         """Copy the tree anew, and forget what was not noticed: tests may have come since."""
@@ -75,26 +75,20 @@ class State:
         self._found.unlink(missing_ok=True)
         for each in found:
             self.keep(each)
-        self._tell(float(self.about()["seconds"]))
+        self._tell()
 
-    def _tell(self, seconds: float) -> None:
-        about = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "seconds": seconds}
+    def _tell(self) -> None:
+        about = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
         self._about.write_text(json.dumps(about), encoding="utf-8")
 
     def trees(self, jobs: int) -> list[Path]:
         """Return where the copies are."""
         return [self.folder / f"tree-{number}" for number in range(jobs)]
 
-    def about(self) -> dict[str, str | float]:
-        """Return when it began (``at``), on which commit, and the seconds that it has worked."""
-        found: dict[str, str | float] = json.loads(self._about.read_text(encoding="utf-8"))
+    def about(self) -> dict[str, str]:
+        """Return when it began (``at``), and on which ``commit``."""
+        found: dict[str, str] = json.loads(self._about.read_text(encoding="utf-8"))
         return found
-
-    def worked(self, seconds: float) -> None:
-        """Add to the seconds that it has worked."""
-        about = self.about()
-        about["seconds"] = float(about["seconds"]) + seconds
-        self._about.write_text(json.dumps(about), encoding="utf-8")
 
     def found(self) -> dict[str, Found]:
         """Return what was found, by the name of the plant."""
@@ -152,7 +146,7 @@ def work(
         try:
             for number, each in enumerate(pool.map(one, todo), 1):
                 if state is not None:
-                    state.keep(attrs.evolve(each, commit=str(state.about()["commit"])))
+                    state.keep(attrs.evolve(each, commit=state.about()["commit"]))
                 found.append(each)
                 words = f"{each.how} {each.test}".strip()
                 line = f"{number:3}/{len(todo)} {each.seconds:6.1f} s  {each.name}: {words}"
@@ -179,14 +173,18 @@ def summary(all_plants: Sequence[Plant], found: dict[str, Found]) -> str:
 
 def tables(all_plants: Sequence[Plant], found: dict[str, Found], state: State) -> str:
     """Return what the page says of a run."""
-    about = state.about()
+    about, planned = state.about(), len(all_plants)
+    all_plants = [each for each in all_plants if each.name in found]
     rows = Counter((each.table, found[each.name].how != UNNOTICED) for each in all_plants)
-    minutes = float(about["seconds"]) / 60
+    minutes = sum(found[each.name].seconds for each in all_plants) / 60
     commits = list(dict.fromkeys(found[each.name].commit for each in all_plants))
-    when = f"Measured on {about['at']}, commit {', '.join(commits)}, in {minutes:.0f} minutes"
-    lines = [
-        f"{when}: {summary(all_plants, found)}.",
-        "",
+    when = (
+        f"Measured on {about['at']}, commit {', '.join(commits)}, {minutes:.0f} minutes of one core"
+    )
+    lines = [f"{when}: {summary(all_plants, found)}.", ""]
+    if planned > len(all_plants):
+        lines += [f"{planned - len(all_plants)} more of the tables were not planted yet.", ""]
+    lines += [
         "| floor | planted | noticed |",
         "|---|---|---|",
     ]
@@ -249,16 +247,14 @@ def run_all(state: State, args: argparse.Namespace) -> int:
     all_plants = plants(first)
     known = state.found()
     todo = in_turn([each for each in all_plants if each.name not in known])
-    began = time.monotonic()
     try:
         work(state.trees(args.jobs), todo, state, args.far)
     finally:
-        state.worked(time.monotonic() - began)
-    found = state.found()
-    print(summary(all_plants, found))
-    if args.write:
-        put_in_page(tables(all_plants, found, state))
-    noticed = sum(found[each.name].how != UNNOTICED for each in all_plants)
+        found = state.found()
+        print(summary(all_plants, found))
+        if args.write:
+            put_in_page(tables(all_plants, found, state))
+    noticed = sum(each.how != UNNOTICED for each in found.values())
     return 0 if noticed >= ENOUGH * len(all_plants) else 1
 
 
