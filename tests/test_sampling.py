@@ -59,3 +59,19 @@ async def test_memory_gained_between_two_runs_is_not_the_branches_own(
         process.rss += 300 * MB
         assert await own_memory(readings.take(given)) == 0
         readings.leave(given)
+
+
+@pytest.mark.real_clock
+async def test_without_a_thread_to_be_had_the_machine_is_unknown_and_read_again_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = Readings(current_host().runtime).take((Cpu(),))
+
+    async def none(*args: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(current_host().runtime.to_thread, "run_sync", none)
+        assert [await reading.read(real=True) for _ in range(3)] == [{}, {}, {}]
+    assert (await reading.read(real=True))["cpu"] == 0.5
+    assert len([each for each in caplog.messages if "can't start new thread" in each]) == 1

@@ -17,6 +17,7 @@ from typing import Any
 from anabranch._runtime import Runtime
 from anabranch.abc import Sampler
 from anabranch.samplers import Scarcest, default_samplers
+from anabranch.samplers._once import Once
 
 log = logging.getLogger("anabranch")
 
@@ -40,6 +41,7 @@ class Reading:
         self._runtime = runtime
         self._unbounded = runtime.CapacityLimiter(math.inf)  # the loop's own is for its users
         self._busy = False
+        self._once = Once()
 
     def forget(self) -> None:
         """Begin anew: what memory is ours now was there before those branches that begin now."""
@@ -60,9 +62,14 @@ class Reading:
         found: list[Sample] = []
         clock = self._runtime.lowlevel.current_clock().current_time
         with self._runtime.CancelScope(deadline=clock() + LIMIT_S) as scope:
-            await self._runtime.to_thread.run_sync(
-                self._read, found, abandon_on_cancel=True, limiter=self._unbounded
-            )
+            try:
+                await self._runtime.to_thread.run_sync(
+                    self._read, found, abandon_on_cancel=True, limiter=self._unbounded
+                )
+            except (RuntimeError, MemoryError, OSError) as error:  # no thread can be had
+                self._busy = False
+                self._once.say("no thread", f"the machine cannot be read now: {error!r:.200}")
+                return NOTHING
         if scope.cancelled_caught:
             log.warning("the machine has not answered for %g s; its load is unknown", LIMIT_S)
             return NOTHING
