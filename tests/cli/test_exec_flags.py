@@ -222,3 +222,25 @@ def test_an_argument_reaches_a_program_through_the_shell_as_it_is(arg: str) -> N
     argv = template.command([arg], 1).argv
     done = subprocess.run(argv, capture_output=True, check=True)
     assert done.stdout.decode() == f"{arg}+{arg}+{arg}+x{arg}y+"
+
+
+@pytest.mark.parametrize(
+    ("line", "arg", "said"),
+    [
+        ("echo $(({} + 1))", "4", "5\n"),
+        ('echo "$(( ({}) * 2 ))x{}"', "-3", "-6x-3\n"),
+        ("echo $((1))$(echo {}){}", "a  b", "1a ba  b\n"),
+        ("echo $(($(echo {}) + {}))", "0x1F", "62\n"),
+    ],
+)
+def test_an_argument_can_be_counted_with(line: str, arg: str, said: str) -> None:
+    command = Template([line], by_shell=True).command([arg], 1)
+    assert subprocess.run(command.argv, capture_output=True, check=True).stdout.decode() == said
+    shown = subprocess.run(["/bin/sh", "-c", command.shown], capture_output=True, check=True)
+    assert "x" in said or shown.stdout.decode() == said
+
+
+@pytest.mark.parametrize("arg", ["a[$(id)]", "`id`", "a", "", "1 2", "1.5", "1\n"])
+def test_what_a_shell_would_run_where_it_counts_is_refused(arg: str) -> None:
+    with pytest.raises(ValueError, match="give a whole number"):
+        Template(["echo $(( {} ))"], by_shell=True).command([arg], 1)

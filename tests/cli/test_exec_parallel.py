@@ -41,6 +41,7 @@ SAME = [
     "-j1 --halt soon,done=50% --shell 'echo {}; exit {}' ::: 0 0 0 0 0 0",
     "-k --retries 2 --shell 'echo {}; exit {}' ::: 1 0",
     "-k --shell 'echo {} | tr a-z A-Z; echo {.}' ::: 'a  b' \"c'd\" '$(id)' 'e*.f'",
+    "-k --shell 'echo $(({} + 1))' ::: 1 -2",
     "-k --timeout 1 --shell 'echo {}; sleep {}' ::: 0 9",
     "-k ::: 'echo a' 'echo b'",
     "-k echo :::",

@@ -19,6 +19,7 @@ from anabranch.cli._load import WrongUsageError
 
 SHELL: Final = "/bin/sh"
 _TOKEN: Final = re.compile(r"\{(?:(#|%)|(-?[1-9]\d*)?(//|/\.|/|\.)?)\}")
+_COUNTABLE: Final = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)")
 _PERL: Final = re.compile(r"\{(-?\d+)?=")
 
 
@@ -89,7 +90,8 @@ class Template:
         """Return what is run for ``args``, as job ``seq`` in ``slot``.
 
         Raises:
-            ValueError: a line that is a command has a quote without its end.
+            ValueError: a line that is a command has a quote without its end, or an argument is to
+                be counted with that is no number.
         """
         if not self._words:
             line = " ".join(args)
@@ -112,13 +114,25 @@ class Template:
             ]
             given += values
             inner = " ".join(names)
+            if quote == "((":
+                _check_countable(values)
             if quote == "'":
                 script += f"'\"{inner}\"'"
             else:
                 script += inner if quote else " ".join(f'"{name}"' for name in names)
             quoted = " ".join(map(shlex.quote, values))
-            shown += f"{quote}{quoted}{quote}" if quote else quoted
+            shown += quoted if quote in ("", "((") else f"{quote}{quoted}{quote}"
         return Command((SHELL, "-c", script, "sh", *given), shown)
+
+
+def _check_countable(values: Sequence[str]) -> None:
+    """Refuse what a shell would read as code where it counts: ``a[$(rm x)]`` in ``$((...))``."""
+    for value in values:
+        if not _COUNTABLE.fullmatch(value):
+            raise ValueError(
+                f"{value!r:.80} stands in $((...)), where a shell reads it as code; "
+                f"give a whole number"
+            )
 
 
 def _parts(word: str) -> list[str | Token]:
@@ -164,9 +178,9 @@ def _joined(words: Sequence[Sequence[str | Token]]) -> list[str | Token]:
 def _in_quotes(parts: Sequence[str | Token]) -> list[tuple[str | Token, str]]:
     """Say with each part in which quotes it stands; only a replacement string's are used."""
     found: list[tuple[str | Token, str]] = []
-    stack = [""]  # quotes and substitutions that are open; "(" begins a command of its own
+    stack = [""]  # what is open; "(" begins a command of its own, "((" is one of two in $((...))
     for part in parts:
-        found.append((part, stack[-1] if stack[-1] in ("'", '"') else ""))
+        found.append((part, stack[-1] if stack[-1] in ("'", '"', "((") else ""))
         if isinstance(part, str):
             _follow(part, stack)
     return found
@@ -182,13 +196,18 @@ def _follow(text: str, stack: list[str]) -> None:
                 stack.pop()
         elif char == "\\":
             place += 1
+        elif text.startswith("$((", place):
+            stack += ["((", "(("]
+            place += 2
         elif text.startswith("$(", place):
             stack.append("(")
             place += 1
+        elif now == "((" and char == "(":
+            stack.append("((")
         elif char == '"':
             stack.pop() if now == '"' else stack.append('"')
         elif now != '"' and char == "'":
             stack.append("'")
-        elif now == "(" and char == ")":
+        elif now in ("(", "((") and char == ")":
             stack.pop()
         place += 1
