@@ -100,6 +100,13 @@ def test_nothing_to_read_is_unknown(tree):
     assert sampler.sample() == {"memory_used": None, "memory_total": None}
 
 
+def test_what_the_kernel_writes_for_no_limit_is_none(tree):
+    groups = tree(v1("docker/x/", GIB, NONE_V1, 0), V1, mount_v1("memory"))
+    assert rooms(groups, lambda: None) == []
+    unknown = {"memory_used": None, "memory_total": None}
+    assert Memory(groups, host=lambda: None).sample() == unknown
+
+
 def test_each_limit_says_where_it_stands(tree):
     found = rooms(tree(v2("a/b", GIB, 4 * GIB, high=2 * GIB)), lambda: HOST)
     assert [room.source.rpartition("/")[2] for room in found] == ["the host", "memory.high"]
