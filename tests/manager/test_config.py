@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from anabranch import ConcurrencyManagerConfig, ConfigurationError, ProcessingConfig
+from anabranch import (
+    ConcurrencyManager,
+    ConcurrencyManagerConfig,
+    ConfigurationError,
+    ProcessingConfig,
+)
 from anabranch.manager._config import VARIABLES
 from anabranch.samplers._cores import cores
 
@@ -102,3 +107,9 @@ def test_a_field_that_cannot_be_meant_is_refused(options):
 def test_the_config_of_chunks_is_checked(options):
     with pytest.raises(ConfigurationError, match="ProcessingConfig"):
         ProcessingConfig(**options)
+
+
+@pytest.mark.parametrize("samplers", [3, [3], "cpu", {"cpu": 0.5}], ids=str)
+def test_a_manager_refuses_what_is_no_sampler(samplers):
+    with pytest.raises(ConfigurationError, match="ConcurrencyManager: samplers="):
+        ConcurrencyManager(samplers=samplers)

@@ -31,7 +31,8 @@ class ConcurrencyManager:
     It may be used from several loops at once; each has its own lanes, which end with it.
 
     Args:
-        config: sizes and thresholds. samplers: instead of those of the machine.
+        config: sizes and thresholds.
+        samplers: one or several, instead of those of the machine.
 
     Raises:
         ConfigurationError: a value that cannot be meant.
@@ -42,7 +43,7 @@ class ConcurrencyManager:
         self,
         config: ConcurrencyManagerConfig | None = None,
         *,
-        samplers: Sequence[Sampler] | None = None,
+        samplers: Sequence[Sampler] | Sampler | None = None,
     ) -> None:
         if config is not None and not isinstance(config, ConcurrencyManagerConfig):
             raise ConfigurationError(
@@ -50,9 +51,9 @@ class ConcurrencyManager:
                 f"ConcurrencyManagerConfig; give one"
             )
         self.config = config or ConcurrencyManagerConfig()
+        self._samplers: Sequence[Sampler] | None = None
         if samplers is not None:
-            check_samplers("ConcurrencyManager", tuple(samplers))
-        self._samplers = samplers
+            self._samplers = check_samplers("ConcurrencyManager: samplers=", samplers)
         kept = self.config.enable_metrics
         self._metrics = {name: Metrics() for name in NAMES} if kept else None
         self._lock = threading.Lock()
