@@ -94,6 +94,7 @@ async def test_fault_31_retries_stop_at_the_deadline():
     assert isinstance(result.step_history[0].branches["a"].error, ConnectionError)
 
 
+@pytest.mark.slow
 async def test_fault_31_a_storm_of_failures_makes_no_storm_of_retries():
     call = Count(error=ConnectionError())
     retry = Retry(10, wait=0, jitter=0, budget=0.1)
