@@ -120,7 +120,8 @@ def test_without_memory_figures_it_says_what_that_costs(machine, monkeypatch) ->
     found = machine(host=None)
     assert {"memory", "own memory"} <= set(lacks(found))
     assert "are left" not in in_words(found)
-    assert json.loads(as_json(found))["memory"]["total"] is None
+    memory = json.loads(as_json(found))["memory"]
+    assert (memory["total"], memory["own"]) == (None, None)
 
 
 def test_devices_are_told_one_by_one(machine) -> None:
@@ -191,6 +192,7 @@ def test_json_has_all_that_the_words_have(machine) -> None:
     assert found["cores"]["count"] == 0.5
     assert found["cores"]["source"].endswith("a/cpu.max")
     assert found["memory"]["total"] == 2 * GIB
+    assert found["memory"]["own"] == 50 * 2**20  # bytes, as all sizes are
     assert found["pressure"]["cpu"]["sources"][0].endswith("a/cpu.pressure")
     assert found["gpus"]["devices"][0]["uuid"] == "GPU-a"
     assert {"what", "why", "costs"} == set(found["missing"][0])

@@ -68,7 +68,7 @@ def as_json(found: Findings) -> str:
                 "total": room and room.total,
                 "source": room and room.source,
                 "limits": {each.source: each.total for each in found.memory},
-                "own_mb": found.own_memory_mb,
+                "own": None if found.own_memory_mb is None else found.own_memory_mb * MIB,
             },
             "gpus": attrs.asdict(found.gpus),
             "descriptors": attrs.asdict(found.descriptors),
