@@ -24,6 +24,8 @@ BAD_CONFIGS: list[dict[str, Any]] = [
     {"task_timeout_seconds": math.nan},
     {"task_timeout_seconds": math.inf},
     {"task_timeout_seconds": True},
+    {"task_timeout_seconds": 10**400},
+    {"backoff_max_seconds": 10**400},
     {"task_timeout_seconds": "180"},
     {"backoff_base_seconds": -1},
     {"backoff_base_seconds": math.nan},
@@ -96,7 +98,7 @@ def test_a_generator_function_would_run_nothing_and_is_refused() -> None:
             pool.submit_task("t", generates)
 
 
-@pytest.mark.parametrize("timeout", [-1, math.nan, True, "1"])
+@pytest.mark.parametrize("timeout", [-1, math.nan, True, "1", 10**400])
 def test_a_time_to_wait_is_a_number_of_seconds(timeout: Any) -> None:
     with WorkerPool(1) as pool:
         with pytest.raises(ConfigurationError, match="timeout"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
@@ -48,6 +49,11 @@ def check_wait(where: str, timeout: object) -> None:
         raise ConfigurationError(
             f"{where}: timeout={timeout!r} ({type(timeout).__name__}) is no time to "
             f"wait; give seconds, or None to wait for ever"
+        )
+    if timeout > sys.float_info.max and isinstance(timeout, int):
+        raise ConfigurationError(
+            f"{where}: timeout= is a number of {timeout.bit_length()} bits, more seconds than a "
+            f"clock can count; give a smaller one, or None to wait for ever"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import attrs
@@ -33,6 +34,11 @@ def check_seconds(where: str, option: str, value: object, *, zero: bool = False)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(
             f"{where}: {option}={value!r} ({type(value).__name__}) is no number of seconds"
+        )
+    if value > sys.float_info.max and isinstance(value, int):
+        raise ConfigurationError(
+            f"{where}: {option}= is a number of {value.bit_length()} bits, more seconds than a "
+            f"clock can count; give a smaller one"
         )
     if not 0 <= value < math.inf or not (zero or value):
         least = "0 or more" if zero else "more than 0"
