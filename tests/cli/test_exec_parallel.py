@@ -25,6 +25,7 @@ SAME = [
     "-k -a one echo ::: x y",
     "-k -n2 echo ::: a b c",
     "-k -n2 echo {1}-{2} ::: a b c",
+    "-k -n0 echo [{}] {#} ::: a b",
     "-k -N2 echo {2} {1} ::: a b c d",
     "-k -n2 echo {} ::: a b ::: 1 2",
     "-k --colsep , echo {2} {1} {} :::: columns",

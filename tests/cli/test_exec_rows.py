@@ -129,7 +129,9 @@ def test_several_arguments_for_a_job(run: Exec) -> None:
         "a 1 a 2",
         "b 1 b 2",
     ]
-    assert run("-n", "0", "echo", ":::", "a").code == 2
+    assert run("-k", "-n0", "echo", "[{}]", "{#}", ":::", "a", "b").lines == ["[] 1", "[] 2"]
+    assert run("-n0", ":::", "true").code == 2
+    assert run("-n", "-1", "echo", ":::", "a").code == 2
 
 
 @row("no `{}`")

@@ -129,7 +129,8 @@ class Flags:
         _text("A regular expression that parts arguments into {1}, {2}, ...", "--colsep", "-C"),
     ] = None
     max_args: Annotated[
-        str | None, _text("How many arguments a command gets.", "--max-args", "-n")
+        str | None,
+        _text("How many arguments a command gets; 0: none, once for each.", "--max-args", "-n"),
     ] = None
     arg_file: Annotated[
         tuple[str, ...],
@@ -157,7 +158,7 @@ def exec_(
     reading = Reading(
         b"\0" if flags.null else b"\n",
         read.pattern("colsep", flags.colsep),
-        read.whole("max-args", flags.max_args, 1),
+        read.whole("max-args", flags.max_args, 1, least=0),
     )
     with Signals() as signals:
         code = _guarded(terms, words, flags.arg_file, reading, signals)
@@ -232,6 +233,8 @@ def _understood(
         sources = [[MARKS[1], STDIN]]
         if sys.stdin is not None and sys.stdin.isatty():
             say("arguments are read from the terminal; end them with Ctrl-D")
+    if not command and reading.size == 0:
+        raise WrongUsageError("exec: --max-args 0 runs a command without arguments; name one")
     template = Template(command, by_shell=terms.shell)
     _check_program(command, terms.shell)
     if reading.colsep is None and reading.size == 1:

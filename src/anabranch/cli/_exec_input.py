@@ -32,7 +32,7 @@ class Reading:
 
     Attributes:
         end: of a record. colsep: a regular expression between the columns of a record.
-        size: how many rows are put together as one job's arguments.
+        size: how many rows are put together as one job's arguments; 0: a job for each, without any.
     """
 
     end: bytes = b"\n"
@@ -130,7 +130,7 @@ class Rows:
             pairs = len(sources[0]) - 1 if isinstance(first, Given) else 0
             for other in self._others:
                 pairs *= len(other)
-            self.total = -(-pairs // reading.size)
+            self.total = -(-pairs // max(1, reading.size))
 
     def batch(self) -> list[Row]:
         """Wait for the arguments of further jobs and return them; none at the end."""
@@ -181,8 +181,8 @@ class Rows:
     _held: tuple[Row, ...] = ()  # of a job that is not full yet
 
     def _grouped(self, rows: Iterable[Row]) -> Iterator[Row]:
-        if self._reading.size == 1:
-            yield from rows
+        if self._reading.size <= 1:
+            yield from rows if self._reading.size else (() for _ in rows)
             return
         for row in rows:
             self._held = (*self._held, row)

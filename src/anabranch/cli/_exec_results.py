@@ -41,7 +41,7 @@ def folder_for(root: str, args: Sequence[str], seq: int) -> Folder:
     Raises:
         OSError: it cannot be made.
     """
-    path = Path(root)
+    path = Path(root) if args else Path(root, str(seq))
     for number, arg in enumerate(args, 1):
         path = path / str(number) / name_for(arg)
     if _of_another(path, seq):

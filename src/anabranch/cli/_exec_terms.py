@@ -126,9 +126,9 @@ def size(flag: str, text: str | None) -> float | None:
     return float(found[1]) * BYTES[found[2].lower()]
 
 
-def whole(flag: str, text: str | None, default: int) -> int:
-    """Read a whole number of at least 1."""
-    return default if text is None else _whole(flag, text)
+def whole(flag: str, text: str | None, default: int, least: int = 1) -> int:
+    """Read a whole number of at least ``least``."""
+    return default if text is None else _whole(flag, text, least)
 
 
 def halt(text: str | None) -> HaltRule | None:
@@ -171,9 +171,9 @@ def _amount(flag: str, text: str, hint: str) -> Amount:
     return Amount(float(found[1]), bool(found[3]))
 
 
-def _whole(flag: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+def _whole(flag: str, text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
         raise WrongUsageError(
-            f"exec: --{flag} {text:.80} is no whole number of at least 1; give one"
+            f"exec: --{flag} {text:.80} is no whole number of at least {least}; give one"
         )
     return int(text)
