@@ -10,6 +10,7 @@ import pytest
 
 from anabranch import Bounds, Load
 from anabranch.controllers import Weir
+from anabranch.controllers._weir_weight import Guesses, heard, mixed
 from anabranch.controllers._weir_window import Window, gain
 from tests.controllers.loads import steady
 from tests.controllers.machine import cores, downstream, limits, play, served, waiting
@@ -187,3 +188,35 @@ def test_memory_that_was_taken_for_ours_is_forgotten_once_ours_is_told():
 
     found = play(Weir(), Bounds(ceiling=100, initial=4), machine, 60)
     assert found[-1].limit == 100
+
+
+def test_branches_that_only_wait_are_not_cut_for_a_neighbour_on_the_cpu():
+    busy = {"cores": 2, "cpu": 1.0, "cpu_pressure": 1.0}
+    found = play(Weir(), Bounds(ceiling=64, initial=8), waiting(0.1, **busy), 40)
+    assert limits(found)[-1] == 64
+    assert any("fewer run no faster" in each.reason for each in found)
+
+
+def test_short_branches_are_doubled_four_times_a_second():
+    state, limit, t, decision = Weir().initial(Bounds(ceiling=256, initial=4)), 4, 0.0, None
+    for _ in range(6):
+        t += 0.25
+        load = steady(t, limit, cpu=0.1)
+        load = attrs.evolve(load, finished=2 * limit, latencies=(0.12,) * min(64, 2 * limit))
+        decision = Weir().next(state, attrs.evolve(load, ages=(0.06,) * min(64, limit)))
+        state, limit = decision.state, decision.limit
+        assert decision.again == 0.25
+    assert limit >= 64
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_the_weight_of_a_grown_branch_is_found_from_young_ones(late):
+    guesses = Guesses()
+    for tick in range(100):  # three herds of ten, which are grown at eight seconds and end at nine
+        t = 0.25 * tick
+        then = max(0.0, t - late) % 9
+        own = 10 * GIB * min(1.0, then / 8)
+        guesses = heard(guesses, t, own, 10, [t % 9] * 10, 0.25, 9.0)
+    weight, grown = mixed(guesses)
+    assert weight == pytest.approx(GIB, rel=0.2)
+    assert grown == pytest.approx(min(1.0, t % 9 / 8), rel=0.3)

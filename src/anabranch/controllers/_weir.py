@@ -26,9 +26,12 @@ from anabranch.controllers._weir_window import Window
 
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
+SHORT = 1.0  # seconds of run time, below which it is looked at so soon while it grows
+EARLY = 0.6  # of a sample must be of after the change
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
 STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
+REST = 1.2  # run times after a cut for memory in which nothing grows
 SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
 LONGEST_RUN = 30.0
 
@@ -49,8 +52,7 @@ class State:
         limit: that was decided. t: of the last sample. changed, raised: when it last was.
         usual, run_time: of those that have ended; of those that run too; seconds, 0 if unknown.
         heavy_until, light: no growth before that, after a cut for memory; the limit before it.
-        busy: the share of the CPU that was usual of late. room, room_at: what memory allowed, and
-            when that was seen last.
+        busy: the share of the CPU that was usual of late.
     """
 
     bounds: Bounds
@@ -64,8 +66,6 @@ class State:
     heavy_until: float = -math.inf
     light: int = 0
     busy: float | None = None
-    room: Say = Say(math.inf, "")  # it is frozen
-    room_at: float = -math.inf
     memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
@@ -85,8 +85,8 @@ class Weir:
         ConfigurationError: a share that is none.
     """
 
-    memory: float = attrs.field(default=0.8, validator=_check.share)
-    gpu_memory: float = attrs.field(default=0.88, validator=_check.share)
+    memory: float = attrs.field(default=0.83, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.93, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""
@@ -108,23 +108,23 @@ class Weir:
             changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
             raised = changed if began else state.raised
             state = attrs.evolve(state, limit=limit, epochs=epochs, changed=changed, raised=raised)
-        state, room = self._memory(state, now, dt)
+        state, room, held = self._memory(state, now, dt)
         state, caps = self._guards(state, now, dt)
         if room.limit < SLIGHT * limit:
             caps.append(room)
             state = attrs.evolve(
                 state,
-                heavy_until=now.t + min(5.0, max(1.0, 1.2 * state.run_time)),
+                heavy_until=now.t + max(1.0, REST * state.run_time),
                 light=max(state.light, limit),
             )
-        state, wish = self._wish(state, now, dt, state.room.limit)
+        state, wish = self._wish(state, now, dt, held)
         chosen = min([*caps, wish], key=_limit)
         if chosen.cause and chosen in caps and chosen is not room:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
             state = attrs.evolve(state, epochs=epochs)
         again = _again(state, now)
-        if again is None and (chosen.limit > limit or _grows(state)):
-            again = SOONER
+        if again is None and (began or chosen.limit > limit or _grows(state)):
+            again = SOON if state.run_time < SHORT else SOONER
         decision = decided(state, load, bounds, chosen.limit, chosen.cause, again)
         return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
 
@@ -139,7 +139,12 @@ class Weir:
             caps.append(Say(most, cause))
             settled = now.in_use <= now.limit and now.t - dt >= state.changed
             cpu, most, cause = _weir_cpu.press(
-                state.cpu, now, settled and _weir_rest.reached(now), state.run_time
+                state.cpu,
+                now,
+                settled and _weir_rest.reached(now),
+                state.run_time,
+                state.epochs.window,
+                state.epochs.proven,
             )
             caps.append(Say(most, cause))
             rest, most, cause = _weir_rest.lagging(state.rest, now)
@@ -150,26 +155,25 @@ class Weir:
             state = attrs.evolve(state, failures=failures, cpu=cpu, rest=rest)
         return state, [cap for cap in caps if cap.limit < math.inf]
 
-    def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say]:
-        """Weigh the branches once more, and say how many fit."""
-        room, dt = Say(math.inf, ""), min(dt, GAP)
+    def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say, float]:
+        """Weigh the branches; say how many fit, and how many may be raised to."""
+        room, held, dt = Say(math.inf, ""), math.inf, min(dt, GAP)
         settled = now.t >= state.raised + 2 * state.run_time
         for name, share in (("memory", self.memory), ("gpu", self.gpu_memory)):
-            if (sight := _sight(now, name, share)) is None:
-                continue
             weight = state.memory if name == "memory" else state.gpu
+            if (sight := _sight(weight, now, name, share)) is None:
+                if now.t - weight.room_at <= STALE:
+                    held = min(held, weight.room)
+                continue
             weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled)
             most = _weir_memory.cap(weight, sight, now, state.run_time)
+            weight = attrs.evolve(weight, room=most, room_at=now.t)
             room = min(room, Say(most, _full(name, sight, weight)), key=_limit)
             if name == "memory":
                 state = attrs.evolve(state, memory=weight)
             else:
                 state = attrs.evolve(state, gpu=weight)
-        if room.cause:
-            return attrs.evolve(state, room=room, room_at=now.t), room
-        if now.t - state.room_at > STALE:
-            state = attrs.evolve(state, room=room)
-        return state, room
+        return state, room, min(held, room.limit)
 
     def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
         """Ask the search, and whatever would undo a cut, within what the guards allow."""
@@ -180,11 +184,14 @@ class Weir:
                 state, busy=now.cpu if busy is None else busy + 0.5 * (now.cpu - busy)
             )
         # A sample must not be of before, unless that is little of a long run time.
-        since = now.t - (dt if state.run_time < 3 * dt else 0.0)
+        early = EARLY if state.run_time < SOON else 1.0
+        since = now.t - (dt * early if state.run_time < 3 * dt else 0.0)
         settled = since >= state.changed + 0.75 * state.run_time
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
-        reach = min(room, _weir_cpu.reach(state.cpu, now, busy), state.bounds.ceiling)
+        reach = min(
+            room, _weir_cpu.reach(state.cpu, now, busy, state.epochs.window), state.bounds.ceiling
+        )
         reach = min(reach, _weir_failures.reach(state.failures, now))
         if now.t < state.heavy_until or state.failures.bad:
             reach = min(reach, now.limit)
@@ -194,6 +201,7 @@ class Weir:
         if not settled or now.in_use > now.limit or state.failures.bad:
             return state, stay
         excused = busy is not None and busy > _weir_epochs.EXCUSED
+        excused = excused and not _weir_cpu.is_innocent(state.cpu, state.epochs.window)
         epochs = attrs.evolve(state.epochs, excused=excused)
         epochs, most, cause = _weir_epochs.search(epochs, now, dt, state.run_time, reach)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
@@ -215,10 +223,16 @@ def _undone(
         if cpu.above == 0:  # whom it was for has left, or other work has come
             epochs = _weir_epochs.Epochs(Window(int(now.limit)))
         return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
+    cpu, most, cause = _weir_cpu.acquit(cpu, now, state.epochs.window, state.epochs.proven)
+    most = min(most, room)
+    if most > now.limit:
+        epochs = _weir_epochs.Epochs(Window(int(now.limit)), proven=state.epochs.window)
+        return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
     most = min(state.light, reach, room * 0.95)
     if now.t < state.heavy_until or most < max(1.1 * now.limit, now.limit + 1):
         return None
-    state = attrs.evolve(state, light=state.light if most < state.light else 0)
+    until = now.t + state.run_time
+    state = attrs.evolve(state, light=state.light if most < state.light else 0, heavy_until=until)
     return state, Say(min(most, twice), f"there is room again, for {most:.0f}")
 
 
@@ -262,14 +276,14 @@ def _after(state: State, now: Load, limit: int, searched: bool) -> State:
     )
 
 
-def _sight(now: Load, name: str, share: float) -> _weir_memory.Sight | None:
+def _sight(
+    weight: _weir_memory.Weight, now: Load, name: str, share: float
+) -> _weir_memory.Sight | None:
     if name == "memory":
         used, total, own = now.memory_used, now.memory_total, now.own_memory
     else:
         used, total, own = now.gpu_memory_used, now.gpu_memory_total, None
-    if used is None or total is None:
-        return None
-    return _weir_memory.Sight(used, total, own, share)
+    return _weir_memory.sight_of(weight, used, total, own, share)
 
 
 def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
@@ -286,10 +300,9 @@ def _grows(state: State) -> bool:
 
 
 def _again(state: State, now: Load) -> float | None:
-    for name, weight in (("memory", state.memory), ("gpu", state.gpu)):
-        sight = _sight(now, name, 1.0)
-        if sight is None or sight.full < WATCHED or not now.in_use:
+    for weight in (state.memory, state.gpu):
+        if weight.total is None or weight.full < WATCHED or not now.in_use:
             continue
-        if weight.each * now.limit > 0.25 * sight.total:
+        if weight.each * now.limit > 0.25 * weight.total:
             return SOON
     return None

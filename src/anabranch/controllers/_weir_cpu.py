@@ -13,6 +13,7 @@ import attrs
 
 from anabranch._load import Load
 from anabranch.controllers._seen import percent
+from anabranch.controllers._weir_window import Window, gain
 
 BUSY = 0.97
 WAITING = 0.85
@@ -24,6 +25,11 @@ AIM = 0.98
 LONG = 6.0  # seconds
 SLOWER = 1.7  # run times, of what they were: somebody else has come
 PAUSE, LONGEST = 10.0, 120.0
+ALL = 0.95  # of what a cut could take it took: the branches only wait
+LITTLE = 0.6  # likewise: it freed too little to cut again
+SLOWED = math.log(1.25)
+KNOWN = 8  # branches that tell a run time
+PATIENT = 10.0  # seconds to wait for them before the next cut
 LATER = 60.0  # seconds for which a limit that was right is not cut again
 
 
@@ -37,6 +43,8 @@ class Cpu:
             tried again, and how long that is. stays: whether the cut was seen to have no effect.
         right, until: a limit below which cores fell idle, and until when that holds.
         run_time: the usual one when that was found.
+        before, cut_at: what was seen before the first of those cuts; when the last one was.
+        innocent: log run time of branches of which it was seen that they only wait; -inf for none.
     """
 
     busy: int = 0
@@ -48,6 +56,9 @@ class Cpu:
     right: int = 0
     until: float = -math.inf
     run_time: float = 0.0
+    before: Window | None = None
+    cut_at: float = -math.inf
+    innocent: float = -math.inf
 
 
 def is_pressed(now: Load) -> bool:
@@ -59,13 +70,22 @@ def is_pressed(now: Load) -> bool:
     return now.cpu > BUSY and now.cpu_pressure > WAITING
 
 
-def reach(state: Cpu, now: Load, busy: float | None) -> float:
+def is_innocent(state: Cpu, window: Window) -> bool:
+    """Tell whether branches were seen to wait only, and run no longer than they did then."""
+    return state.innocent > -math.inf and not _slowed(state.innocent, window)
+
+
+def _slowed(mean: float, window: Window) -> bool:
+    return window.n >= KNOWN and window.mean - math.sqrt(window.mean_variance) > mean + SLOWED
+
+
+def reach(state: Cpu, now: Load, busy: float | None, window: Window) -> float:
     """Return the limit up to which cores allow growth; infinite where cpu is unknown.
 
-    ``busy`` is what was usual, for when a reading is missing.
+    ``busy`` is what was usual, for when a reading is missing; ``window`` is of this limit.
     """
     cpu = busy if now.cpu is None else now.cpu
-    if cpu is None:
+    if cpu is None or is_innocent(state, window):
         return math.inf
     if cpu > STILL:
         return now.limit
@@ -75,8 +95,13 @@ def reach(state: Cpu, now: Load, busy: float | None) -> float:
     return max(now.limit, most)
 
 
-def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:
-    """Return the state, a cap (infinite for none), and its cause."""
+def press(
+    state: Cpu, now: Load, settled: bool, run_time: float, window: Window, proven: Window | None
+) -> tuple[Cpu, float, str]:
+    """Return the state, a cap (infinite for none), and its cause.
+
+    ``window`` is what was seen of this limit, ``proven`` of one that was not too high.
+    """
     if not is_pressed(now):
         cuts = 0 if (now.cpu or 0.0) < STILL else state.cuts
         return attrs.evolve(state, busy=0, cuts=cuts), math.inf, ""
@@ -84,7 +109,7 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
         return state, math.inf, ""
     state = attrs.evolve(state, busy=state.busy + 1, stays=state.above > 0)
     # Long ones that began together are busy together, and a while later they are not.
-    if state.busy < (2 if run_time < LONG else 4):
+    if state.busy < (2 if run_time < LONG else 4) or _is_excused(state, now, window, proven):
         return state, math.inf, ""
     least = max(1, math.floor((now.cores or 1.0) * 0.75))
     if now.t < state.until and run_time < SLOWER * state.run_time:
@@ -103,8 +128,47 @@ def press(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, f
         stays=False,
         avoided=now.t + pause,
         pause=pause,
+        before=state.before if state.cuts else window,
+        cut_at=now.t,
     )
     return state, target, cause(now)
+
+
+def _is_excused(state: Cpu, now: Load, window: Window, proven: Window | None) -> bool:
+    """Tell whether it is not, or not yet, known that the cores are these branches' matter."""
+    if is_innocent(state, window):
+        return True
+    if proven is not None and proven.limit < window.limit and window.n >= KNOWN:
+        return window.mean - proven.mean < SLOWED
+    before = state.before
+    if not state.cuts or before is None or before.n < KNOWN or window.limit >= before.limit:
+        return False
+    if window.n < KNOWN:
+        return now.t < state.cut_at + PATIENT
+    bought, _ = gain(window, before)
+    return window.mean < before.mean + SLOWED and bought > LITTLE
+
+
+def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tuple[Cpu, float, str]:
+    """Return the state, a limit to go back to (0 for none), and its cause: a cut freed nothing.
+
+    Fewer branches that only wait run as long as more of them did, and the cores stay busy.
+    """
+    before = state.before
+    if not state.above or before is None or not is_pressed(now):
+        return state, 0.0, ""
+    if min(window.n, before.n) < KNOWN or window.limit >= before.limit:
+        return state, 0.0, ""
+    vague = math.sqrt(before.mean_variance + window.mean_variance)
+    known = math.inf if proven is None else proven.mean
+    if window.mean > min(known, before.mean + vague) + SLOWED:  # somebody has come meanwhile
+        return state, 0.0, ""
+    bought, error = gain(window, before)
+    if bought < LITTLE or bought + error < ALL:
+        return state, 0.0, ""
+    back = float(state.above)
+    state = Cpu(innocent=window.mean)
+    return state, back, f"{cause(now)}, but fewer run no faster"
 
 
 def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:

@@ -23,6 +23,7 @@ LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
 FEW = 12
+QUORUM = 0.5  # of the limit must have ended before more is asked for
 ENOUGH_ENDED = 12  # branches that make a witness
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 QUEUED = 0.15  # of log run time above the proven one: a probe goes down
@@ -106,7 +107,11 @@ def search(
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    if window.n < min(3, now.limit) or window.span < min(0.9, run_time):
+    if (
+        window.n < min(3, now.limit)
+        or window.span < min(0.9, run_time)
+        or window.done < QUORUM * now.limit
+    ):
         return state, now.limit, ""
     if low is None or low.limit >= window.limit:
         # Of those that began together the short ones end first, and would promise too much.

@@ -14,13 +14,18 @@ import math
 import attrs
 
 from anabranch._load import Load
+from anabranch.controllers._weir_weight import Guesses, heard, mixed
 
 FULL = 0.9  # from here on machines swap: whatever was learnt, start nothing
-FORGOTTEN = 60.0  # seconds after which a weight counts half, or six run times
+FORGOTTEN = 3.0  # seconds after which a weight counts half, or half a run time
 SMOOTH = 0.6  # seconds over which readings are averaged, by half-life
 QUICK, SLOW = 0.25, 1.0  # likewise, of what others use: what lies between them is a trend
 LATE = 5.0  # seconds after which half of those who have ended are forgotten
-HEAVIER = 1.04
+HEAVIER = 0.05
+SIGMAS = 2.0
+CHANCE = 0.3
+SHOWN = 2.0
+PEAK = 4.0
 EASED = 0.88  # of those that run are wanted when it is full, or fewer
 STEADY = 0.02  # of all memory: a smaller trend is none
 
@@ -30,22 +35,30 @@ class Weight:
     """Remember what branches weigh, bytes.
 
     Attributes:
-        each: of a branch on average, the most of late; 0 while unknown. now: smoothed, at present.
+        each: of a grown branch, the most of late; 0 while unknown. grown: share of those that run.
         extra: what it is expected to become more, since branches are heavier than before.
         quick, slow, noise: what others use, averaged; the variance of a reading.
-        branches: how many there were, the most of the last seconds: readings are late.
         idle: in use when nothing ran, for when our own are never told (``told``).
+        total: what there is, when it was told last. full: share of it in use, likewise.
+        surprise, wonder: by what share our memory is more than expected, averaged; its variance.
+        room, room_at: how many branches fitted, and when that was seen.
     """
 
     each: float = 0.0
+    grown: float = 1.0
     extra: float = 0.0
-    now: float | None = None
-    branches: float = 0.0
-    quick: float = 0.0
+    guesses: Guesses = attrs.field(factory=Guesses, repr=False)
+    quick: float | None = None
     slow: float = 0.0
     noise: float = 0.0
     idle: float = 0.0
     told: bool = False
+    total: float | None = None
+    full: float = 0.0
+    surprise: float = 0.0
+    wonder: float = 0.0
+    room: float = math.inf
+    room_at: float = -math.inf
 
 
 @attrs.frozen
@@ -63,6 +76,20 @@ class Sight:
         return self.used / self.total
 
 
+def sight_of(
+    weight: Weight, used: float | None, total: float | None, own: float | None, share: float
+) -> Sight | None:
+    """Return what is seen, a gap filled by what was seen before; None if that says nothing."""
+    total = weight.total if total is None else total
+    if total is None:
+        return None
+    if weight.told and own is None and used is not None:
+        own = max(0.0, used - (weight.quick or 0.0))
+    if weight.told and used is None and own is not None:
+        used = min(total, own + (weight.quick or 0.0))
+    return None if used is None else Sight(used, total, own, share)
+
+
 def weigh(
     weight: Weight,
     sight: Sight,
@@ -72,49 +99,63 @@ def weigh(
     settled: bool,
 ) -> Weight:
     """Return what is known after one more sample; ``settled`` if no raise is still to be seen."""
-    if sight.own is None and weight.told:
-        return weight  # a gap: what was known holds
     if now.in_use == 0 and sight.own is None:
         weight = attrs.evolve(weight, idle=sight.used)
     own = max(0.0, sight.used - weight.idle) if sight.own is None else min(sight.own, sight.used)
     others = sight.used - own
     if sight.own is not None and not weight.told:
         weight = Weight(told=True)  # until now all of it was taken for ours
-    if weight.now is None:
-        weight = attrs.evolve(weight, now=0.0, quick=others, slow=others)
-    wrong = others - weight.quick
+    weight = attrs.evolve(weight, total=sight.total, full=sight.full)
+    if weight.quick is None:
+        weight = attrs.evolve(weight, quick=others, slow=others)
+    quick = weight.quick or 0.0
+    wrong = others - quick
     weight = attrs.evolve(
         weight,
         quick=others - wrong * 0.5 ** (dt / QUICK),
         slow=others + (weight.slow - others) * 0.5 ** (dt / SLOW),
         noise=wrong**2 + (weight.noise - wrong**2) * 0.5 ** (dt / 10.0),
-        branches=max(now.in_use, weight.branches * 0.5 ** (dt / LATE)),
     )
     if not now.in_use:
         return weight
-    share = own / weight.branches
-    present = share + ((weight.now or 0.0) - share) * 0.5 ** (dt / SMOOTH)
-    kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 6 * run_time))
+    guesses = heard(weight.guesses, now.t, own, now.in_use, now.ages, dt, run_time)
+    present, grown = mixed(guesses)
+    kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 0.5 * run_time))
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
-    if settled and present > HEAVIER * kept > 0:
+    weight = _surprised(
+        weight, own - present * grown * now.in_use, present * grown * now.in_use, dt
+    )
+    if settled and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
         # They are heavier than before; those who have just begun have not shown it yet.
-        extra = max(extra, 2 * (present - kept))
-    if _is_full(sight) and settled:  # so many were too many
-        room = sight.share * sight.total - max(weight.quick, weight.slow)
-        kept = max(kept, min(room / (0.95 * weight.branches), 1.3 * kept))
-    return attrs.evolve(weight, now=present, each=max(kept, present), extra=extra)
+        extra = max(extra, SHOWN * weight.surprise * present)
+    slowly = weight.grown * 0.5 ** (dt / max(PEAK, 4 * run_time))
+    return attrs.evolve(
+        weight, guesses=guesses, each=max(kept, present), extra=extra, grown=max(slowly, grown)
+    )
+
+
+def _surprised(weight: Weight, more: float, expected: float, dt: float) -> Weight:
+    off = min(1.0, more / expected) if expected > 0 else 0.0
+    surprise = off + (weight.surprise - off) * 0.5 ** (dt / SMOOTH)
+    wonder = off * off + (weight.wonder - off * off) * 0.5 ** (dt / 15.0)
+    return attrs.evolve(weight, surprise=surprise, wonder=wonder)
 
 
 def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     """Return how many branches fit; infinite while nothing is known."""
-    others, soon = max(weight.quick, weight.slow), 0.0
-    trend = weight.quick - weight.slow
+    quick = weight.quick or 0.0
+    others, soon = max(quick, weight.slow), 0.0
+    trend = quick - weight.slow
     if trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
         # An average over a half-life of h is 1.44 h late.
         soon = trend / (1.44 * (SLOW - QUICK)) * min(3.0, max(1.5, run_time / 2))
     most = math.inf
     if weight.each > 0:
-        most = (sight.share * sight.total - others - soon) / (weight.each + weight.extra)
+        # Those that run are seldom all grown at once; those who come may be.
+        each = weight.each + weight.extra
+        grown = min(1.0, weight.grown + CHANCE / math.sqrt(now.limit))
+        spare = sight.share * sight.total - others - soon - now.limit * each * grown
+        most = now.limit + spare / (each if spare > 0 else each * grown)
     if soon and sight.used + soon > FULL * sight.total:
         most = min(most, now.in_use * 0.5)
     if _is_full(sight) and now.in_use <= now.limit:

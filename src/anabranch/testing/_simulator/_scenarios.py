@@ -148,12 +148,19 @@ def _memory() -> list[Scenario]:
 def _surroundings() -> list[Scenario]:
     work = Work(cpu=Times(0.1, "exponential"), wait=Times(0.1, "exponential"))
     slower = Work(cpu=Times(0.1, "exponential"), wait=Times(0.35, "exponential"))
+    waits = Work(wait=Times(0.1, "exponential"))
     visit = ((40, 0.0), (40, 8.0), (80, 8.0), (80, 0.0))
     return [
         Scenario(
             name="neighbour-cpu",
             phases=[Phase(seconds=40, work=work) for _ in range(3)],
             neighbours=[Neighbour(threads=visit)],
+        ),
+        Scenario(
+            name="waiting-beside-cpu",
+            phases=[Phase(seconds=60, work=waits)],
+            neighbours=[Neighbour(threads=((0, 8.0),))],
+            ceiling=64,
         ),
         Scenario(
             name="flapping",
