@@ -19,7 +19,7 @@ from anabranch.samplers._descendants import Descendants
 from anabranch.samplers._host import sizes_mb, started_at
 from anabranch.samplers._memory import MB
 
-YOUNG_S: Final = 1.0  # branches have begun a moment before the first sample
+YOUNG_S: Final = 2.0  # branches have begun a moment before; Linux tells a start to a second
 
 
 class OwnMemory:
