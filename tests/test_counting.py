@@ -67,7 +67,7 @@ def test_the_most_at_once_is_what_a_look_at_every_moment_sees(drawn: list[tuple[
 
 
 def counts_of(branches: deque[Branch], host: Any) -> LedgerCounts:
-    ledger: Any = SimpleNamespace(ended=branches, queue=[1, 2], runtime=host.runtime)
+    ledger: Any = SimpleNamespace(ended=branches, queue=[1, 2], runtime=host.runtime, course=None)
     limiter: Any = SimpleNamespace(
         borrowed_tokens=3, statistics=lambda: SimpleNamespace(borrowers=[])
     )

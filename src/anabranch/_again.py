@@ -90,6 +90,8 @@ def _tries_again(
     if tries.refused:
         return False
     ledger.retries += 1
+    if ledger.course is not None:
+        ledger.course.tried_again(error)
     branch.status = None
     if ledger.delivery is not None:
         now = ledger.clock()

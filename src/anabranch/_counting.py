@@ -93,6 +93,11 @@ class Tally:
             self.failed += 1
             self.rejected += is_refusal(branch.error, self.judge)
 
+    def tried_again(self, error: Exception) -> None:
+        """Add an attempt that failed and is followed by another: what refused it was too full."""
+        self.failed += 1
+        self.rejected += is_refusal(error, self.judge)
+
     def _keep(self, seconds: float) -> None:
         if self._skip:
             self._skip -= 1
@@ -131,6 +136,8 @@ class LedgerCounts:
         self._running = 0  # and at this one
         if not keeps:
             ledger.tally = self._tally
+        if ledger.course is not None:
+            ledger.course.tried_again = self._tally.tried_again
 
     async def look(self, now: float, /) -> Counts:
         """Count up to now."""

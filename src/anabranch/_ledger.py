@@ -39,18 +39,20 @@ class Course:
         begin: begins to move it, once a branch waits for longer than a checkpoint.
         regulation: what moves it, once it does.
         rest: ends that when nothing is left that could run.
+        tried_again: hears of each attempt that failed and is followed by another.
     """
 
-    __slots__ = ("begin", "regulation", "rest")
+    __slots__ = ("begin", "regulation", "rest", "tried_again")
 
     def __init__(self, begin: Callable[[], object]) -> None:
         self.begin = begin
         self.regulation: Any = None
         self.rest: Callable[[], object] = bool
+        self.tried_again: Callable[[Exception], object] = bool
 
     def close(self) -> None:
         """Let go of what leads back to the scheduler."""
-        self.begin = self.rest = bool
+        self.begin = self.rest = self.tried_again = bool
         self.regulation = None
 
 

@@ -13,6 +13,7 @@ from anabranch import (
     LimitChanged,
     LoadSampled,
     Pipeline,
+    Retry,
     Step,
 )
 from tests.pipeline.adaptive import (
@@ -248,3 +249,26 @@ async def test_what_is_shared_is_never_moved() -> None:
     ).run(1)
     assert limiter.total_tokens == 5
     assert shared.peak == 5
+
+
+class TooManyError(Exception):
+    status_code = 429
+
+
+async def test_a_refusal_that_a_retry_makes_good_is_counted_too() -> None:
+    refused: set[int] = set()
+
+    async def call(item: int) -> int:
+        await anyio.sleep(0.5)
+        if item not in refused:
+            refused.add(item)
+            raise TooManyError
+        return item
+
+    step = Step("call", call, retry=Retry(3, wait=0, jitter=0, budget=None))
+    config = ConcurrencyConfig(4, controller=Script([4]))
+    result, heard = await run(Step.map_over("m", step, items=range(20), concurrency=config))
+    assert result.success
+    loads = [each.load for each in heard if isinstance(each, LoadSampled)]
+    assert sum(load.rejected for load in loads) >= 10
+    assert all(load.rejected <= load.failed for load in loads)
