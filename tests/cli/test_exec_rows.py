@@ -267,6 +267,19 @@ def test_commands_are_printed_and_not_run(run: Exec) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["--journal", "--joblog"])
+def test_a_dry_run_shows_what_is_left_and_begins_no_record(run: Exec, kind: str) -> None:
+    words = ["--resume", "--dry-run", "test", "{}", "=", "a", ":::"]
+    assert run(kind, "kept", *words, "a").lines == ["test a = a"]
+    assert list(Path().iterdir()) == []
+    assert run(kind, "kept", "test", "{}", "=", "a", ":::", "a", "b").code == 1
+    before = Path("kept").read_bytes()
+    assert run(kind, "kept", *words, "a", "b", "c").lines == ["test c = a"]
+    words[0] = "--resume-failed"
+    assert run(kind, "kept", *words, "a", "b", "c").lines == ["test b = a", "test c = a"]
+    assert Path("kept").read_bytes() == before
+
+
 @row("`--bar`")
 def test_progress_is_told_on_stderr(run: Exec) -> None:
     said = run("-j2", "--bar", "sh", "-c", "exit $0", ":::", "0", "1", "0")

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TextIO
 
@@ -206,7 +207,7 @@ def _guarded(
         template, rows = _understood(terms, words, arg_files, reading)
         with results_only(terms.json) as out, closing(rows):
             if terms.dry_run:
-                return _shown(template, rows, out)
+                return _shown(terms, template, rows, out)
             return _run(terms, template, rows, signals, out)
     except (WrongUsageError, ConfigurationError) as error:
         say(str(error))
@@ -267,9 +268,11 @@ def _check_places(template: Template, count: int) -> None:
             )
 
 
-def _shown(template: Template, rows: Rows, out: TextIO) -> int:
-    """Print the commands."""
-    for seq, row in enumerate(iter(rows.next, None), 1):
+def _shown(terms: read.Terms, template: Template, rows: Rows, out: TextIO) -> int:
+    """Print the commands; of a run that would be taken up, those that are left of it."""
+    with opened(read.of_earlier(terms)) as past:
+        first = left(rows, template, past.done, failed=terms.resume_failed)
+    for seq, row in chain(first, enumerate(iter(rows.next, None), max(past.done, default=0) + 1)):
         try:
             write(out, template.command(row, seq).shown)
         except ValueError as error:

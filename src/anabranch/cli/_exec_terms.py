@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Final, Literal
 
 import attrs
@@ -124,6 +125,16 @@ def size(flag: str, text: str | None) -> float | None:
     if found is None or found[3] or found[2].lower() not in BYTES:
         raise WrongUsageError(f"exec: --{flag} {text:.80}: no size; give bytes, or 500M, 2G")
     return float(found[1]) * BYTES[found[2].lower()]
+
+
+def of_earlier(terms: Terms) -> Terms:
+    """Return terms by which records of an earlier run are read and none is begun."""
+    journal, joblog = (
+        name if terms.resume and name is not None and Path(name).exists() else None
+        for name in (terms.journal, terms.joblog)
+    )
+    known = journal is not None or joblog is not None
+    return attrs.evolve(terms, journal=journal, joblog=joblog, resume=known)
 
 
 def whole(flag: str, text: str | None, default: int, least: int = 1) -> int:
