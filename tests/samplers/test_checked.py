@@ -236,3 +236,12 @@ def test_what_is_no_sampler_is_refused(given, hint):
         check_samplers("ConcurrencyConfig: samplers", given)
     assert hint in str(caught.value)
     assert str(caught.value).startswith("ConcurrencyConfig: samplers: ")
+
+
+def test_an_error_that_cannot_be_shown_costs_a_signal_and_no_run(log):
+    class ShyError(Exception):
+        def __repr__(self):
+            raise KeyError("no repr")
+
+    assert checked(ShyError()) == {}
+    assert log() == ["sampler Says raised a ShyError that cannot be shown; its signals are unknown"]

@@ -58,7 +58,7 @@ class Checked:
         except NoAnswerError as error:
             self._say("hangs", f"{error}; its signals are unknown until it answers")
         except Exception as error:
-            self._say(type(error).__name__, f"raised {error!r:.200}; its signals are unknown")
+            self._say(type(error).__name__, f"raised {_shown(error)}; its signals are unknown")
         return {}
 
     def _checked(self, sample: object) -> dict[str, float | None]:
@@ -123,6 +123,14 @@ def wrong_with(name: str, value: object) -> str:
         return ""
     figure = _figure(value)
     return "is no number" if figure is None else _wrong(name, figure)
+
+
+def _shown(error: Exception) -> str:
+    """Return the beginning of an error's repr, which may be as broken as its sampler."""
+    try:
+        return f"{error!r:.200}"
+    except Exception:
+        return f"a {type(error).__name__} that cannot be shown"
 
 
 def _figure(value: object) -> float | None:
