@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import anyio
 
 from anabranch._attempt import step_in
 from anabranch._runtime import Runtime, current
+from anabranch.errors import LaneError
 from anabranch.workerpool._awaits import calling
 from anabranch.workerpool._clock import monotonic
 from anabranch.workerpool._task import FAILED, RETRYING, RUNNING, Task
@@ -51,6 +53,7 @@ class Engine:
         self._loop = loop
         self._name = f"{name}-loop"
         self._spawned: list[Task] = []
+        self._called: set[Task] = set()  # what the loop runs now
         # When; its number; how many attempts it had then; the task; whether it is due or struck.
         self._moments: list[tuple[float, int, int, bool, Task]] = []
         self._wanted = False
@@ -83,7 +86,8 @@ class Engine:
     def poke(self) -> None:
         """Have the loop look now; start it if it never ran and anything is to be done."""
         if self._token is not None:
-            self._token.run_sync_soon(self._look)
+            with suppress(RuntimeError):  # it has just broken down, and ``_broken`` will look
+                self._token.run_sync_soon(self._look)
         elif not self._wanted and not self._board.is_over():
             self._wanted = True
             self._board.starts.append(self)
@@ -125,7 +129,31 @@ class Engine:
 
     def _run(self) -> None:
         self.ident, self.thread = threading.get_ident(), threading.current_thread()
-        anyio.run(self._serve, backend=self._loop)
+        try:
+            anyio.run(self._serve, backend=self._loop)
+        finally:
+            if self._token is not None:
+                self._broken()
+
+    def _broken(self) -> None:
+        """Go on in another loop after this one broke down, as a task can make it do."""
+        board = self._board
+        with board.lock:
+            self._token, self._wanted, self.alarm = None, False, math.inf
+            tasks = [task for task in self._called if task.status is RUNNING]
+            self._called = set()
+            for task in tasks:
+                error = LaneError(
+                    f"the pool's loop broke down in task {task.name!r}; most likely it has left a "
+                    f"cancel scope open: leave it in the task that has entered it"
+                )
+                board.end(task, FAILED, error=error)
+                if task.lends:
+                    continue
+                board.give_back()
+            self.poke()
+        settle(board, tasks)
+        board.launch()
 
     def _look(self) -> None:
         self._event.set()
@@ -186,6 +214,7 @@ class Engine:
     async def _call(self, task: Task) -> None:
         """Make one attempt of a task in the loop."""
         board, runtime = self._board, self._runtime
+        self._called.add(task)
         if task.future is not None and task.attempts == 1 and task.coroutine is None:
             task.future.set_running_or_notify_cancel()
         value: Any = None
@@ -217,6 +246,7 @@ class Engine:
         finally:
             error = None  # its traceback leads back to this frame: a ring
             with board.lock:
+                self._called.discard(task)
                 if not task.lends:
                     board.give_back()
                 task.lends = False
