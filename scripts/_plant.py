@@ -231,6 +231,19 @@ def in_turn(all_plants: Sequence[Plant]) -> list[Plant]:
     return sorted(all_plants, key=lambda each: (keys[each.name] / places[each.table], each.table))
 
 
+def report(state: State, args: argparse.Namespace) -> int:
+    """Say what is known so far, and put it into the page if asked; return the exit code."""
+    if not state.is_there:
+        raise PlantError("there is no run to be told of; begin one, without --report")
+    all_plants, found = plants(state.trees(1)[0]), state.found()
+    print(summary(all_plants, found))
+    if args.write:
+        put_in_page(tables(all_plants, found, state))
+    known = [found[each.name] for each in all_plants if each.name in found]
+    noticed = sum(each.how != UNNOTICED for each in known)
+    return 0 if noticed >= ENOUGH * len(all_plants) else 1
+
+
 def run_all(state: State, args: argparse.Namespace) -> int:
     """Examine what is left of all plants, as they stand in the copy; return the exit code."""
     if args.anew or not state.is_there:
@@ -247,15 +260,8 @@ def run_all(state: State, args: argparse.Namespace) -> int:
     all_plants = plants(first)
     known = state.found()
     todo = in_turn([each for each in all_plants if each.name not in known])
-    try:
-        work(state.trees(args.jobs), todo, state, args.far)
-    finally:
-        found = state.found()
-        print(summary(all_plants, found))
-        if args.write:
-            put_in_page(tables(all_plants, found, state))
-    noticed = sum(each.how != UNNOTICED for each in found.values())
-    return 0 if noticed >= ENOUGH * len(all_plants) else 1
+    work(state.trees(args.jobs), todo, state, args.far)
+    return report(state, args)
 
 
 def main() -> int:
@@ -266,12 +272,15 @@ def main() -> int:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--anew", action="store_true")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     here = Path(tempfile.gettempdir()) / f"anabranch-plant-{sha256(bytes(ROOT)).hexdigest()[:8]}"
     try:
         all_plants = plants(ROOT)
+        if args.report:
+            return report(State(here), args)
         if args.jobs < 1:
             raise PlantError(f"--jobs {args.jobs}: give at least 1")
         if args.list:

@@ -7,6 +7,7 @@
 --anew      forget what an interrupted run has found; else it goes on where that one ended
 --again     look again at what was not noticed, in a fresh copy of the tree
 --list      only name the bugs, with the reason why each is one
+--report    only say what is known of a run so far
 --write     put what was found into docs/explanation/planted.md
 NAME ...    only these, in a fresh copy; nothing is kept
 
