@@ -187,7 +187,8 @@ class WorkerPool(Executor):
             return_when: ``ALL_COMPLETED``, ``FIRST_COMPLETED`` or ``FIRST_EXCEPTION``.
 
         Returns:
-            Of each task of ``submit_task`` that has ended and is kept, in the order of submission.
+            Of each task of ``submit_task`` that has ended, and was kept when the wait began, in the
+            order of submission.
 
         Raises:
             WaitTimeoutError: the wait is over (a TimeoutError), with ``.results``; the tasks go on.
