@@ -26,7 +26,7 @@ from anabranch.controllers._weir_window import Window
 
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
-SHORT = 1.0  # seconds of run time, below which it is looked at so soon while it grows
+SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
 EARLY = 0.6  # of a sample must be of after the change
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
@@ -134,7 +134,7 @@ class Weir:
         if 0 < dt <= GAP:
             failures = _weir_failures.count(state.failures, now, dt, state.run_time)
             failures, most, cause = _weir_failures.heed(
-                failures, now, dt, _alone(state), state.raised
+                failures, now, dt, _alone(state), state.raised, _lowered(state)
             )
             caps.append(Say(most, cause))
             settled = now.in_use <= now.limit and now.t - dt >= state.changed
@@ -217,16 +217,16 @@ def _undone(
         state = attrs.evolve(state, failures=failures)
         return state, Say(min(twice, max(back, now.limit)), cause)
     drained = now.in_use <= now.limit and now.t - dt >= state.changed
-    cpu, most, cause = _weir_cpu.relieve(state.cpu, now, drained, state.run_time)
+    cpu, most, cause = _weir_cpu.acquit(state.cpu, now, state.epochs.window, state.epochs.proven)
+    most = min(most, room)
+    if most > now.limit:
+        epochs = _weir_epochs.Epochs(Window(int(now.limit)), proven=state.epochs.window)
+        return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
+    cpu, most, cause = _weir_cpu.relieve(cpu, now, drained, state.run_time)
     if most > now.limit:
         epochs = state.epochs
         if cpu.above == 0:  # whom it was for has left, or other work has come
             epochs = _weir_epochs.Epochs(Window(int(now.limit)))
-        return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
-    cpu, most, cause = _weir_cpu.acquit(cpu, now, state.epochs.window, state.epochs.proven)
-    most = min(most, room)
-    if most > now.limit:
-        epochs = _weir_epochs.Epochs(Window(int(now.limit)), proven=state.epochs.window)
         return attrs.evolve(state, cpu=cpu, epochs=epochs), Say(min(most, twice), cause)
     most = min(state.light, reach, room * 0.95)
     if now.t < state.heavy_until or most < max(1.1 * now.limit, now.limit + 1):
@@ -242,6 +242,11 @@ def _alone(state: State) -> float:
     if proven is not None and proven.done >= 5:
         return min(LONGEST_RUN, proven.limit / proven.rate)
     return state.run_time
+
+
+def _lowered(state: State) -> float:
+    """Return when the limit was last changed, if it was lowered; who is refused came before."""
+    return state.changed if state.changed > state.raised else -math.inf
 
 
 def _limit(say: Say) -> float:

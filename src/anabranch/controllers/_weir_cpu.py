@@ -152,10 +152,11 @@ def _is_excused(state: Cpu, now: Load, window: Window, proven: Window | None) ->
 def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tuple[Cpu, float, str]:
     """Return the state, a limit to go back to (0 for none), and its cause: a cut freed nothing.
 
-    Fewer branches that only wait run as long as more of them did, and the cores stay busy.
+    Fewer branches that only wait run as long as more of them did. What the CPU says is not asked,
+    for more pressure must not raise a limit.
     """
     before = state.before
-    if not state.above or before is None or not is_pressed(now):
+    if not state.above or before is None or now.cpu is None:
         return state, 0.0, ""
     if min(window.n, before.n) < KNOWN or window.limit >= before.limit:
         return state, 0.0, ""

@@ -23,7 +23,8 @@ LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
 FEW = 12
-QUORUM = 0.5  # of the limit must have ended before more is asked for
+QUORUM = 1.0  # of the limit must have ended before more is asked for
+VAGUE = 8  # branches that convict nobody
 ENOUGH_ENDED = 12  # branches that make a witness
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 QUEUED = 0.15  # of log run time above the proven one: a probe goes down
@@ -126,11 +127,14 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     over = window.span >= min(LONGEST_LOOK, max(3.0, 2 * run_time))
     narrow = math.log(window.limit / low.limit) < NARROW
     long = window.span >= LONGEST_LOOK
-    if bought + (1 if over else 2) * error < ENOUGH:
+    first = state.proven is None or state.proven.n == low.n
+    short = first and low.done < low.limit and low.span < run_time
+    early = short or low.n < VAGUE  # only the short ones had ended, or too few
+    if bought + (1 if over else 2) * error < ENOUGH and not early:
         target = _little(state, low)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
         return _hold(state, now, target, FIRST_WAIT), target, cause
-    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long)):
+    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long or early)):
         return _grow(state, now, reach, yields(window))
     return state, now.limit, ""
 

@@ -70,11 +70,11 @@ def count(state: Failures, now: Load, dt: float, run_time: float) -> Failures:
 
 
 def heed(
-    state: Failures, now: Load, dt: float, run_time: float, raised_at: float
+    state: Failures, now: Load, dt: float, run_time: float, raised_at: float, lowered_at: float
 ) -> tuple[Failures, float, str]:
     """Return the state, a cap (infinite for none), and its cause."""
     ended = state.finished + state.failed
-    rested = now.t - dt >= state.cut_at + max(run_time, 0.9)
+    rested = now.t - dt >= max(lowered_at, state.cut_at) + max(run_time, 0.9)
     refused = state.rejected >= 2 and state.rejected > REFUSED * ended
     if refused and now.rejected and rested:
         cause = f"{state.rejected:.0f} of {ended:.0f} refused"
