@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import anyio
+import anyio
 import pytest
 
 from anabranch.lanes import _tree
@@ -56,45 +57,10 @@ def test_who_descends_from_a_script_is_found_at_any_depth():
 async def test_what_has_a_session_of_its_own_is_asked_to_end_before_it_is_killed(tmp_path):
     told = tmp_path / "told"
     script = shell('setsid "$1" -c "$2" "$3" & wait', PYTHON, TELLS, str(told))
-    finished = await run_script(script, timeout=3.0, grace=3.0)
-    assert finished.kind == "timeout"
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: run_script(script, grace=10.0))
+            while not told.exists() or told.read_text() != "ready":
+                await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
     assert told.read_text() == "asked"
-
-
-@pytest.mark.slow
-def test_who_holds_a_pipe_can_write_to_it():
-    # Between fork and exec a child of ours has our end of every other script's pipe.
-    reads, writes = os.pipe()
-    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
-    reader = subprocess.Popen(waits, pass_fds=(reads,))
-    writer = subprocess.Popen(waits, pass_fds=(writes,))
-    try:
-        found = _tree.holding([os.fstat(reads).st_ino], _tree.began(reader.pid))
-        assert writer.pid in found
-        assert reader.pid not in found
-    finally:
-        for child in (reader, writer):
-            child.kill()
-            child.wait()
-        os.close(reads)
-        os.close(writes)
-
-
-@pytest.mark.slow
-@pytest.mark.real_clock
-async def test_what_starts_while_a_pipe_is_looked_for_is_left_alone():
-    leaves = shell("setsid sleep 60 & exit 4")
-    codes = []
-
-    async def run(script):
-        codes.append((await run_script(script)).exit_code)
-
-    async with anyio.create_task_group() as group:
-        for _ in range(10):
-            group.start_soon(run, leaves)
-        with anyio.move_on_after(3):
-            while codes.count(4) < 10:
-                for _ in range(5):
-                    await run(shell("exit 9"))
-    assert codes.count(4) == 10
-    assert set(codes) == {4, 9}
