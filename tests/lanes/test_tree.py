@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import anyio
-import anyio
 import pytest
 
 from anabranch.lanes import _tree
