@@ -84,8 +84,9 @@ def heed(
         if now.t - raised_at < run_time + 2.0:
             return _cut(state, now, dt, run_time, cause + " after a raise")
         if not state.back:
+            target = _served(state, now, dt, run_time)
             state = attrs.evolve(state, cut_at=now.t, back=int(now.limit))
-            return state, now.limit / 2, cause
+            return state, target, cause
     return state, math.inf, ""
 
 
@@ -110,10 +111,7 @@ def reach(state: Failures, now: Load) -> float:
 def _cut(
     state: Failures, now: Load, dt: float, run_time: float, cause: str
 ) -> tuple[Failures, float, str]:
-    served = state.finished / max(state.span, 1e-9) * run_time  # Little's law
-    if now.finished >= 5:
-        served = now.finished / dt * run_time
-    target = max(now.limit / 2, min(served, now.limit * 0.95))
+    target = _served(state, now, dt, run_time)
     again = now.t < state.until + 2 * state.pause
     pause = min(LONGEST, state.pause * 2) if again and state.until > 0 else PAUSE
     state = attrs.evolve(
@@ -128,3 +126,14 @@ def _cut(
         span=0.0,
     )
     return state, target, cause
+
+
+def _served(state: Failures, now: Load, dt: float, run_time: float) -> float:
+    """Return the limit that was served, by Little's law, at least half of the present one.
+
+    All failures are asked so, or a refusal would cost less than another failure.
+    """
+    served = state.finished / max(state.span, 1e-9) * run_time
+    if now.finished >= 5:
+        served = now.finished / dt * run_time
+    return max(now.limit / 2, min(served, now.limit * 0.95))
