@@ -190,11 +190,16 @@ def test_memory_that_was_taken_for_ours_is_forgotten_once_ours_is_told():
     assert found[-1].limit == 100
 
 
-def test_branches_that_only_wait_are_not_cut_for_a_neighbour_on_the_cpu():
-    busy = {"cores": 2, "cpu": 1.0, "cpu_pressure": 1.0}
-    found = play(Weir(), Bounds(ceiling=64, initial=8), waiting(0.1, **busy), 40)
-    assert limits(found)[-1] == 64
-    assert any("fewer run no faster" in each.reason for each in found)
+def test_branches_that_only_wait_are_cut_once_for_a_neighbour_and_get_it_back():
+    def machine(second, limit):
+        here = 10 <= second < 40
+        seen = {"cores": 2, "cpu": 1.0 if here else 0.3, "cpu_pressure": 1.0 if here else 0.0}
+        return waiting(0.1, **seen)(second, limit)
+
+    found = play(Weir(), Bounds(ceiling=32, initial=32), machine, 70)
+    assert min(limits(found)) == 25
+    assert limits(found)[-1] == 32
+    assert any("fewer ran no faster" in each.reason for each in found)
 
 
 def test_short_branches_are_doubled_four_times_a_second():

@@ -85,10 +85,12 @@ def reach(state: Cpu, now: Load, busy: float | None, window: Window) -> float:
     ``busy`` is what was usual, for when a reading is missing; ``window`` is of this limit.
     """
     cpu = busy if now.cpu is None else now.cpu
-    if cpu is None or is_innocent(state, window):
+    if cpu is None:
         return math.inf
     if cpu > STILL:
         return now.limit
+    if is_innocent(state, window):
+        return math.inf
     most = now.limit * AIM / max(cpu, 0.01)
     if state.above and now.t < state.avoided:
         most = min(most, state.above - 1)
@@ -152,11 +154,11 @@ def _is_excused(state: Cpu, now: Load, window: Window, proven: Window | None) ->
 def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tuple[Cpu, float, str]:
     """Return the state, a limit to go back to (0 for none), and its cause: a cut freed nothing.
 
-    Fewer branches that only wait run as long as more of them did. What the CPU says is not asked,
-    for more pressure must not raise a limit.
+    Fewer branches that only wait run as long as more of them did. They are not cut any further;
+    but while the cores are busy nothing comes back either, for more pressure must raise no limit.
     """
     before = state.before
-    if not state.above or before is None or now.cpu is None:
+    if not state.above or before is None or now.cpu is None or now.cpu > STILL:
         return state, 0.0, ""
     if min(window.n, before.n) < KNOWN or window.limit >= before.limit:
         return state, 0.0, ""
@@ -169,7 +171,7 @@ def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tupl
         return state, 0.0, ""
     back = float(state.above)
     state = Cpu(innocent=window.mean)
-    return state, back, f"{cause(now)}, but fewer run no faster"
+    return state, back, f"{cause(now)}, and fewer ran no faster"
 
 
 def relieve(state: Cpu, now: Load, settled: bool, run_time: float) -> tuple[Cpu, float, str]:
