@@ -421,13 +421,14 @@ async def test_a_child_process_that_takes_too_much_is_ended() -> None:
     async def hog(_: Any) -> None:
         await anyio.run_process([sys.executable, "-c", HOG])
 
+    before = psutil.Process().children()  # of tests before this one: what reaps their scripts
     now = memory_mb()
     assert now is not None
     result = await run(Step.parallel({"small": small, "hog": hog}), memory=now + 200)
     found = result.step_history[0].branches
     assert found["small"].success
     assert is_pressed(found["hog"].reason), found["hog"]
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
 
 
 # Drawn ---------------------------------------------------------------------------------------
