@@ -86,6 +86,13 @@ class Hand(Lease):
                     many = not self._guest and ledger.ends_early()
                     if branch is None or not (many or self._is_own_cancel()):
                         raise
+                    plain = branch.timeout is None and branch.tries is None
+                    if many and plain and self._thread is None:
+                        self.branch = None  # what _record would do, without asking
+                        ledger.end(
+                            branch, Status.CANCELLED, branch.reason or ledger.why_cancelled()
+                        )
+                        return
                     self._record(branch, None)
                     if many:
                         return
@@ -99,10 +106,11 @@ class Hand(Lease):
                 raise part from None
             raise
         finally:
-            self._become_stale()
+            if self._fresh:
+                self._become_stale()
             if self._leases:
                 ledger.hands.discard(self)
-            if ledger.grace is not None:
+            if ledger.grace is not None and ledger.grace.known:
                 ledger.grace.forget(self)
             if ledger.alarm is not None:
                 ledger.alarm.look()

@@ -46,6 +46,7 @@ class Grace:
         self._asked: dict[Lease, _Asked] = {}
         self._found: dict[Lease, tuple[Branch, str]] = {}
         self._watch_scope: Any = None
+        self.known = False  # whether it knows of any hand
 
     def stand(self) -> None:
         """See from now on whether everything is being cancelled; ends with the last hand."""
@@ -83,6 +84,7 @@ class Grace:
         return self._found.get(hand, (None, ""))[0] is branch
 
     def _ask(self, hand: Lease, branch: Branch) -> None:
+        self.known = True
         self._asked[hand] = _Asked(branch, self._ledger.clock() + self._seconds)
         if self._watch_scope is None:
             self._watch_scope = self._ledger.runtime.CancelScope(shield=True)
@@ -132,6 +134,7 @@ class Grace:
         ledger, thread = self._ledger, hand.thread_ident()
         stack = stack_of_thread(thread) if thread is not None else stack_of(hand.slept)
         line = stack[-1] if stack else "nowhere"
+        self.known = True
         self._found[hand] = branch, line
         log.warning(
             "branch %r works on %g s after it was cancelled, at %s",

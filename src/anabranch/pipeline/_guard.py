@@ -53,7 +53,8 @@ class Guard:
 
     def ended(self, scheduler: Scheduler, branch: Branch) -> None:
         """Hear that a branch has ended: it is charged for what it returned."""
-        charge_ended(branch, scheduler.ledger)
+        if branch.value is not None:
+            charge_ended(branch, scheduler.ledger)
 
     def trip(self, reason: str) -> None:
         """End the run: what is queued has its outcome at once, what runs is cancelled as a whole.
