@@ -1,4 +1,4 @@
-"""What is built can be installed, used and type-checked by somebody who has nothing else of ours."""
+"""What is built can be installed, used and type-checked by who has nothing else of ours."""
 
 import subprocess
 import sys
