@@ -14,9 +14,10 @@ from anabranch.cli._doctor_run import print_findings
 from anabranch.cli._exec import EXAMPLES as EXEC_EXAMPLES
 from anabranch.cli._exec import exec_
 from anabranch.cli._exec_flags import split
+from anabranch.cli._exits import FAILED, OK, WRONG_USAGE
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
-from anabranch.cli._run import FAILED, OK, WRONG_USAGE, Options, run_file
+from anabranch.cli._run import Options, run_file
 from anabranch.cli._streams import fill_closed, silence
 
 EXAMPLES = """

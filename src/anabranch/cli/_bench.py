@@ -17,15 +17,14 @@ from cyclopts import Parameter, Token
 
 from anabranch._terminal import counted_on_stderr
 from anabranch.cli._bench_words import ADAPTIVE, Tried, drawing_of, figures_of, table_of, words_of
-from anabranch.cli._load import UserCodeError, WrongUsageError, load
-from anabranch.cli._report import report_error, say
-from anabranch.cli._run import FAILED, NOBODY_READS, OK, WRONG_USAGE, read_data
-from anabranch.cli._stdout import UnwritableError, results_only, write
-from anabranch.errors import ConfigurationError
+from anabranch.cli._exits import FAILED, OK, guarded
+from anabranch.cli._load import WrongUsageError, load
+from anabranch.cli._report import say
+from anabranch.cli._run import read_data
+from anabranch.cli._stdout import results_only, write
 from anabranch.pipeline import Pipeline
 from anabranch.pipeline._trial import trial
 
-INTERRUPTED: Final = 130
 LIMITS: Final = (2, 4, 8, 16, 32, 64)
 MOST: Final = 1_000_000
 
@@ -83,32 +82,28 @@ def bench_command(
         plot: Draw the times into this SVG file.
         json: Print one JSON object.
     """
-    try:
-        with results_only(strictly=True) as out:  # what the pipeline prints is no result
-            tried = _try(target, limits, rounds, read_data(data), loop)
-            if plot is not None:
-                plot.write_text(drawing_of(f"{target}: seconds by limit", tried), encoding="utf-8")
-            if json:
-                write(out, as_text.dumps(figures_of(tried)))
-            else:
-                write(out, table_of(tried) + "\n\n" + words_of(tried))
-    except (WrongUsageError, ConfigurationError) as error:
-        say(str(error))
-        return WRONG_USAGE
-    except UserCodeError as error:
-        report_error(error.__cause__ or error)
-        return FAILED
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return NOBODY_READS
-    except UnwritableError as error:
-        say(f"stdout cannot be written: {error}")
-        return FAILED
-    except OSError as error:
-        say(f"{plot} cannot be written: {error.strerror or error}")
-        return FAILED
+    work = partial(_bench, target, limits, rounds, data, loop, plot, as_json=json)
+    return guarded(work, unwritable=plot)
+
+
+def _bench(
+    target: str,
+    limits: Sequence[int],
+    rounds: int,
+    data: str | None,
+    loop: str,
+    plot: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    with results_only(strictly=True) as out:  # what the pipeline prints is no result
+        tried = _try(target, limits, rounds, read_data(data), loop)
+        if plot is not None:
+            plot.write_text(drawing_of(f"{target}: seconds by limit", tried), encoding="utf-8")
+        if as_json:
+            write(out, as_text.dumps(figures_of(tried)))
+        else:
+            write(out, table_of(tried) + "\n\n" + words_of(tried))
     return OK if any(each.seconds for each in tried) else FAILED
 
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TextIO
@@ -18,16 +19,12 @@ from anabranch.cli._exec_input import MARKS, STDIN, Reading, Rows, sources_in
 from anabranch.cli._exec_record import left, opened
 from anabranch.cli._exec_run import Work, exit_code, run_jobs
 from anabranch.cli._exec_template import Template
+from anabranch.cli._exits import guarded
 from anabranch.cli._load import WrongUsageError
 from anabranch.cli._report import say
 from anabranch.cli._signals import Signals
-from anabranch.cli._stdout import UnwritableError, results_only, write
-from anabranch.errors import ConfigurationError, JournalError
+from anabranch.cli._stdout import results_only, write
 from anabranch.samplers._cores import cores
-
-FAILED: Final = 1
-WRONG_USAGE: Final = 2
-NOBODY_READS: Final = 141  # as a program that SIGPIPE ends
 
 EXAMPLES: Final = """
 Examples:
@@ -162,7 +159,8 @@ def exec_(
         read.whole("max-args", flags.max_args, 1, least=0),
     )
     with Signals() as signals:
-        code = _guarded(terms, words, flags.arg_file, reading, signals)
+        work = partial(_exec, terms, words, flags.arg_file, reading, signals)
+        code = guarded(work, struck=lambda: bool(signals.struck))
     if signals.struck:
         say(signals.words())
         return signals.exit_code()
@@ -195,34 +193,18 @@ def _terms(flags: Flags) -> read.Terms:
     )
 
 
-def _guarded(
+def _exec(
     terms: read.Terms,
     words: Sequence[str],
     arg_files: Sequence[str],
     reading: Reading,
     signals: Signals,
 ) -> int:
-    """Run, and turn what goes wrong into a message and an exit code."""
-    try:
-        template, rows = _understood(terms, words, arg_files, reading)
-        with results_only(terms.json) as out, closing(rows):
-            if terms.dry_run:
-                return _shown(terms, template, rows, out)
-            return _run(terms, template, rows, signals, out)
-    except (WrongUsageError, ConfigurationError) as error:
-        say(str(error))
-        return WRONG_USAGE
-    except BrokenPipeError:
-        return NOBODY_READS
-    except UnwritableError as error:
-        say(f"stdout cannot be written: {error}")
-        return FAILED
-    except JournalError as error:
-        say(str(error))
-        return FAILED
-    except OSError as error:  # a loop needs descriptors too
-        say(f"the system refuses: {error}")
-        return FAILED
+    template, rows = _understood(terms, words, arg_files, reading)
+    with results_only(terms.json) as out, closing(rows):
+        if terms.dry_run:
+            return _shown(terms, template, rows, out)
+        return _run(terms, template, rows, signals, out)
 
 
 def _understood(

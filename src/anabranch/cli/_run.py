@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import anyio
 import attrs
@@ -14,21 +14,15 @@ import attrs
 from anabranch._host import current_host
 from anabranch._terminal import Progress, progress_on_stderr
 from anabranch._work import Status
+from anabranch.cli._exits import DEADLINE, FAILED, OK, guarded
 from anabranch.cli._json import line_of_event, line_of_result
 from anabranch.cli._load import UserCodeError, WrongUsageError, load
-from anabranch.cli._report import report_error, report_failure, say, say_warnings, text_of
+from anabranch.cli._report import report_failure, say, say_warnings, text_of
 from anabranch.cli._signals import Signals, kill_children
-from anabranch.cli._stdout import UnwritableError, results_only, write
+from anabranch.cli._stdout import results_only, write
 from anabranch.cli._watch import Watch
-from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import io_lane
 from anabranch.pipeline import Pipeline, PipelineResult
-
-OK: Final = 0
-FAILED: Final = 1
-WRONG_USAGE: Final = 2
-DEADLINE: Final = 124
-NOBODY_READS: Final = 141  # as a program that SIGPIPE ends
 
 
 @attrs.frozen
@@ -44,34 +38,22 @@ class Options:
 
 def run_file(target: str, options: Options) -> int:
     """Run the pipeline that ``target`` means and return the exit code."""
-    code = OK
     watch = Watch()
     with Signals() as signals:
         signals.stuck = watch.words
-        try:
-            with results_only(options.json) as out:
-                code = _run(target, options, signals, watch, out)
-        except (WrongUsageError, ConfigurationError) as error:
-            say(str(error))
-            code = WRONG_USAGE
-        except UserCodeError as error:
-            if not signals.struck:
-                report_error(error.__cause__ or error)
-            code = FAILED
-        except BrokenPipeError:
-            code = NOBODY_READS
-        except UnwritableError as error:
-            say(f"stdout cannot be written: {error}")
-            code = FAILED
-        except OSError as error:  # a loop needs descriptors too
-            say(f"the system refuses: {error}")
-            code = FAILED
+        work = partial(_results, target, options, signals, watch)
+        code = guarded(work, struck=lambda: bool(signals.struck))
     if signals.struck:
         say(f"{signals.words()}{watch.abandoned_words()}")
         if watch.abandoned:
             kill_children()  # what those threads have started would outlive them
         return signals.exit_code()
     return code
+
+
+def _results(target: str, options: Options, signals: Signals, watch: Watch) -> int:
+    with results_only(options.json) as out:
+        return _run(target, options, signals, watch, out)
 
 
 def _run(target: str, options: Options, signals: Signals, watch: Watch, out: TextIO) -> int:

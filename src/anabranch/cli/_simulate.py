@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as as_text
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,21 +13,15 @@ from cyclopts import Parameter, Token
 
 from anabranch._terminal import counted_on_stderr
 from anabranch.abc import Controller
+from anabranch.cli._exits import OK, guarded
 from anabranch.cli._load import WrongUsageError
-from anabranch.cli._report import say
-from anabranch.cli._stdout import UnwritableError, results_only, write
+from anabranch.cli._stdout import results_only, write
 from anabranch.controllers import Fixed, named
-from anabranch.errors import ConfigurationError
 from anabranch.testing import SCENARIOS, Simulation, simulate
 from anabranch.testing._simulator._plot import plot as drawing_of
 from anabranch.testing._simulator._scenarios import scenario_named
 from anabranch.testing._simulator._table import Cell, cell_of, in_columns
 
-OK: Final = 0
-FAILED: Final = 1
-WRONG_USAGE: Final = 2
-INTERRUPTED: Final = 130
-NOBODY_READS: Final = 141
 DRAWN: Final = "drawn"
 MOST: Final = 10_000  # seeds
 HEAD: Final = ("", "of best", "kills", "refused/min", "turns/min", "s to 90 %", "best fixed")
@@ -75,38 +70,35 @@ def simulate_all(
     as_json: bool,
 ) -> int:
     """Play each law in each scenario by each seed, and return the exit code."""
-    try:
-        laws = {name: law_named(name) for name in controllers}
-        names = list(dict.fromkeys(scenarios)) or list(SCENARIOS)
-        for name in names:
-            if name != DRAWN:
-                scenario_named(name)
-        _check_plot(plot_file, names, seeds)
-        with results_only(as_json) as out:
-            found: dict[Play, Simulation] = {}
-            for play, simulation in _played(laws, names, seeds):
-                found[play] = simulation
-                if as_json:
-                    write(out, line_of(play, simulation))
-            if plot_file is not None:
-                plays = {play.law: simulation for play, simulation in found.items()}
-                plot_file.write_text(drawing_of(plays), encoding="utf-8")
-            if not as_json:
-                write(out, table(found))
-    except (ConfigurationError, WrongUsageError) as error:
-        say(str(error))
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return NOBODY_READS
-    except UnwritableError as error:
-        say(f"stdout cannot be written: {error}")
-        return FAILED
-    except OSError as error:
-        say(f"{plot_file} cannot be written: {error.strerror or error}")
-        return FAILED
+    work = partial(_simulate_all, controllers, scenarios, seeds, plot_file, as_json=as_json)
+    return guarded(work, unwritable=plot_file)
+
+
+def _simulate_all(
+    controllers: Sequence[str],
+    scenarios: Sequence[str],
+    seeds: Sequence[int],
+    plot_file: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    laws = {name: law_named(name) for name in controllers}
+    names = list(dict.fromkeys(scenarios)) or list(SCENARIOS)
+    for name in names:
+        if name != DRAWN:
+            scenario_named(name)
+    _check_plot(plot_file, names, seeds)
+    with results_only(as_json) as out:
+        found: dict[Play, Simulation] = {}
+        for play, simulation in _played(laws, names, seeds):
+            found[play] = simulation
+            if as_json:
+                write(out, line_of(play, simulation))
+        if plot_file is not None:
+            plays = {play.law: simulation for play, simulation in found.items()}
+            plot_file.write_text(drawing_of(plays), encoding="utf-8")
+        if not as_json:
+            write(out, table(found))
     return OK
 
 
