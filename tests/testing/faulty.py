@@ -82,6 +82,69 @@ async def double_outcome() -> None:
     assert len(outcomes) <= 1, outcomes
 
 
+async def wakeup_between_look_and_wait() -> None:
+    """Go to sleep for news that came after the look and before the wait."""
+    news: list[str] = []
+    waiting: list[anyio.Event] = []
+
+    async def read() -> None:
+        if not news:
+            await checkpoint()
+            event = anyio.Event()
+            waiting.append(event)
+            await event.wait()
+
+    async def write() -> None:
+        await checkpoint()
+        news.append("come")
+        for event in waiting:
+            event.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        group.start_soon(write)
+
+
+async def token_behind_an_await() -> None:
+    """Await in the ``finally`` that gives the token back."""
+    limiter = anyio.CapacityLimiter(1)
+
+    async def use(borrower: object) -> None:
+        await limiter.acquire_on_behalf_of(borrower)
+        try:
+            await anyio.sleep(1)
+        finally:
+            await anyio.sleep(0)
+            limiter.release_on_behalf_of(borrower)
+
+    with interruptible():
+        async with anyio.create_task_group() as group:
+            for number in range(2):
+                group.start_soon(use, str(number))
+    assert limiter.borrowed_tokens == 0
+
+
+async def outcome_and_deadline() -> None:
+    """Write the outcome of a deadline after a look that was long ago."""
+    outcomes: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(1)
+        if not outcomes:
+            outcomes.append("succeeded")
+
+    async def watch() -> None:
+        await anyio.sleep(1)
+        if not outcomes:
+            await checkpoint()
+            outcomes.append("timed out")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        group.start_soon(watch)
+    assert len(outcomes) == 1, outcomes
+
+
 async def relies_on_order() -> None:
     """Go wrong when the last of five goes before the first, which may be."""
     seen: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,9 @@ PLANTED = {
     faulty.lost_wakeup: DeadlockError,
     faulty.leaked_token: AssertionError,
     faulty.double_outcome: AssertionError,
+    faulty.wakeup_between_look_and_wait: DeadlockError,
+    faulty.token_behind_an_await: AssertionError,
+    faulty.outcome_and_deadline: AssertionError,
     faulty.relies_on_order: AssertionError,
 }
 each_planted = pytest.mark.parametrize("program", PLANTED, ids=lambda program: program.__name__)
@@ -60,6 +64,15 @@ def test_a_planted_fault_is_found_within_2000_schedules_and_again_by_its_line(
     again = found(program, replay=error.replay)
     assert again.replay == error.replay
     assert type(again.__cause__) is type(error.__cause__)
+
+
+def test_an_error_without_words_is_told_by_its_line() -> None:
+    async def program() -> None:
+        await checkpoint()
+        raise AssertionError
+
+    says = rf"AssertionError: at {__file__}:\d+ in program: raise AssertionError"
+    assert re.search(says, str(found(program, seeds=1)))
 
 
 @pytest.mark.slow

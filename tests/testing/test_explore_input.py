@@ -40,6 +40,18 @@ def test_a_fault_that_comes_once_is_not_taken_for_one_of_the_schedule() -> None:
         explore(program, seeds=50)
 
 
+def test_a_fault_of_what_earlier_runs_have_left_is_not_taken_for_one_of_the_schedule() -> None:
+    left: list[int] = []
+
+    async def program() -> None:
+        left.append(1)
+        await checkpoint()
+        assert len(left) < 9
+
+    with pytest.raises(NotDeterministicError, match="what an earlier run has left"):
+        explore(program, seeds=50)
+
+
 def test_a_line_of_another_version_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="written by version 7 of schedules"):
         explore(faulty.sound, replay="7:trio:cancel=3")
@@ -47,9 +59,21 @@ def test_a_line_of_another_version_is_refused() -> None:
         explore(faulty.sound, replay="2:curio:whatever")
 
 
-def test_a_line_that_no_longer_fits_its_test_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="does not fit"):
-        explore(faulty.sound, replay=f"{VERSION}:trio:order=1>8.7.6.5.4.3.2.1.0")
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+@pytest.mark.parametrize(
+    ("disturbance", "says"),
+    [
+        ("order=1>8.7.6.5.4.3.2.1.0", "decision 1 is of"),
+        ("order=5000>1.0", "none of number 5000"),
+        ("cancel=5000", "steps to cancel, and none of number 5000"),
+        ("fail=5000", "waits to fail, and none of number 5000"),
+    ],
+)
+def test_a_line_that_no_longer_fits_its_test_is_refused(
+    loop: str, disturbance: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"does not fit.*{says}"):
+        explore(faulty.sound, replay=f"{VERSION}:{loop}:{disturbance}")
 
 
 @pytest.mark.parametrize(

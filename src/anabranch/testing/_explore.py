@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+import traceback
 from collections.abc import Callable, Collection, Iterable
 from types import CodeType
 from typing import Any
@@ -104,6 +105,8 @@ def explore(
         if told.error is not None or tried % TWICE == 0:
             drawn.players[schedule.loop].play_again(schedule, told)
         if told.error is not None:
+            # A fault of the schedule, and not of what earlier runs have left?
+            drawn.players[schedule.loop].play_again(*drawn.plain[schedule.loop])
             raise _shortened(drawn.players[schedule.loop], schedule, told, number) from told.error
     return Explored(next(count), drawn.steps, drawn.waits)
 
@@ -113,12 +116,14 @@ class _Drawn:
 
     def __init__(self, player: Player, loops: Collection[str], disturb: Collection[str]) -> None:
         self.players: dict[str, Player] = {}
+        self.plain: dict[str, tuple[Schedule, Told]] = {}  # undisturbed, and how that went
         self.steps: dict[str, int] = {}
         self.waits: dict[str, int] = {}
         self._kinds: list[tuple[str, str]] = []
         for loop in loops:
             mine, told = _first(player, loop)
             self.players[loop] = mine
+            self.plain[loop] = (Schedule(loop=loop), told)
             self.steps[loop], self.waits[loop] = told.steps, told.waits
             there = {"order": 1, "cancel": told.steps, "fail": told.waits}
             self._kinds += [(loop, kind) for kind in disturb if there[kind]]
@@ -182,10 +187,21 @@ def _failed(player: Player, schedule: Schedule, told: Told, how: str) -> Schedul
     struck = f"\n  {told.struck}" if told.struck else ""
     return ScheduleFailedError(
         f"{name} fails {how}, in short {schedule.words()}:{struck}\n"
-        f"  {told.fault() and ', '.join(told.fault())}: {told.error!s:.1000}\n"
+        f"  {', '.join(told.fault())}: {_said(told.error)}\n"
         f"replay it with: explore({player.test.__name__}, replay={line!r})",
         line,
     )
+
+
+def _said(error: BaseException | None) -> str:
+    """Return an error's words; of an ``assert`` without any, where it stands."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    words = f"{error!s:.1000}"
+    if words or error is None:
+        return words
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"at {last.filename}:{last.lineno} in {last.name}: {last.line}"
 
 
 def _check_call(async_fn: object, max_steps: object) -> None:

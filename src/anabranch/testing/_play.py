@@ -78,7 +78,7 @@ class Player:
             director.entered,
             tuple(director.trace),
             director.struck,
-            tuple(choices.misfits),
+            (*choices.misfits(), *_missed(schedule, director)),
         )
 
     def play_twice(self, schedule: Schedule) -> Told:
@@ -108,6 +108,17 @@ def kinds(error: BaseException) -> tuple[str, ...]:
     if isinstance(error, BaseExceptionGroup):
         return tuple(sorted({kind for each in error.exceptions for kind in kinds(each)}))
     return (type(error).__name__,)
+
+
+def _missed(schedule: Schedule, director: Director) -> list[str]:
+    """Say which disturbance never came, for the run was too short for it."""
+    due = (("cancel", schedule.cancel, director.steps), ("fail", schedule.fail, director.waits))
+    words = {"cancel": "step", "fail": "wait"}
+    return [
+        f"there were {there} {words[how]}s to {how}, and none of number {at}"
+        for how, at, there in due
+        if at is not None and at >= there
+    ]
 
 
 def _difference(first: Told, second: Told) -> str:

@@ -127,12 +127,11 @@ class Choices:
 
     Attributes:
         made: decisions that were not first come, first served, by their number.
-        misfits: decisions of the schedule that did not fit what was ready.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         self.made: dict[int, Order] = {}
-        self.misfits: list[str] = []
+        self._misfits: list[str] = []
         self._count = 0
         self._moves = schedule.moves
         self._dice = None if schedule.seed is None else random.Random(schedule.seed)
@@ -143,6 +142,15 @@ class Choices:
         x[:] = [x[at] for at in self._order(len(x))]
         if self._last_goes_first:
             x.reverse()
+
+    def misfits(self) -> list[str]:
+        """Say, after the run, which decisions of the schedule did not fit what was ready."""
+        never = [
+            f"there were {self._count} decisions, and none of number {at}"
+            for at in sorted(self._moves)
+            if at >= self._count
+        ]
+        return self._misfits + never
 
     def lots(self, count: int) -> list[float]:
         """Say for each of so many when it goes."""
@@ -161,7 +169,7 @@ class Choices:
         else:
             order = self._moves.get(number, first_come)
         if len(order) != count:
-            self.misfits.append(f"decision {number} is of {count}, not of {len(order)}")
+            self._misfits.append(f"decision {number} is of {count}, not of {len(order)}")
             order = first_come
         if order != first_come:
             self.made[number] = order
