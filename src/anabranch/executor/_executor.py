@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from types import TracebackType
@@ -17,19 +17,19 @@ from anabranch._options import exact
 from anabranch._recording import check_recorder
 from anabranch._retry import Retry
 from anabranch._scheduler import Scheduler
-from anabranch._work import Job, check_limit, check_retry, check_seconds
+from anabranch._work import Job, Outcome, check_limit, check_retry, check_seconds
 from anabranch.abc import Recorder
 from anabranch.errors import ConfigurationError, ScriptFailedError
-from anabranch.executor._binding import Binding
+from anabranch.executor._binding import Binding, Call
 from anabranch.executor._following import Scripts, following
-from anabranch.executor._modules import Module, modules_of, result_of
-from anabranch.executor._resources import ResourceManager, admitted
+from anabranch.executor._modules import Module, modules_of, result_from, result_of
+from anabranch.executor._past import Keeper, Result, done, recorder_for
+from anabranch.executor._resources import ResourceManager, admitted, in_thread
 from anabranch.executor._wrapper import SubprocessWrapper
 from anabranch.lanes._script import Finished
 
-Result = dict[str, Any]
-Call = Callable[[], Awaitable[Finished]]
-Runs = Callable[[Call], Awaitable[Finished]]
+Once = Callable[[], Awaitable[Finished]]
+Runs = Callable[[Once], Awaitable[Finished]]
 
 
 class ConcurrentExecutor:
@@ -44,10 +44,17 @@ class ConcurrentExecutor:
         timeout: seconds that a script may run, for calls that give none.
         retry: a Retry: when a script that failed runs again; an error that its ``on=`` is asked
             about is a ScriptFailedError, whose ``finished.kind`` says how it failed.
-        journal: a recorder that each outcome is handed to before it is returned, as a Journal.
+        journal: a recorder that each outcome is handed to before it is returned. An open Journal
+            is taken up as well: a module that it holds as done under its id, in whatever run or
+            call that was, is not run again; its result is returned from there, without stdout and
+            stderr, which no journal keeps (``truncated`` says that there was some). Done is a
+            script that ran to an end, failures included; one that was cancelled or never began
+            is not.
+        resume_failed: modules that the journal holds as failed run again.
 
     Raises:
-        ConfigurationError: a value that cannot be meant.
+        ConfigurationError: a value that cannot be meant; from a call, before anything starts, a
+            journal that holds another command under the id of a module.
     """
 
     @exact("ConcurrentExecutor")
@@ -60,12 +67,14 @@ class ConcurrentExecutor:
         timeout: float | None = None,
         retry: Retry | None = None,
         journal: Recorder | None = None,
+        resume_failed: bool = False,
     ) -> None:
         where = "ConcurrentExecutor"
         check_limit(where, "max_concurrent", max_concurrent)
         check_seconds(where, "timeout", timeout)
         check_retry(where, retry)
         check_recorder(where, journal, "stop")
+        _check_resume(journal, resume_failed)
         _check_manager(resource_manager)
         if on_pressure not in ("reject", "wait"):
             raise ConfigurationError(
@@ -80,6 +89,8 @@ class ConcurrentExecutor:
         self._timeout = timeout
         self._retry = retry
         self._journal = journal
+        self._keeper: Keeper | None = journal if isinstance(journal, Keeper) else None
+        self._resume_failed = resume_failed
         self._wrapper = SubprocessWrapper()
         self._binding = Binding(where)
 
@@ -128,26 +139,43 @@ class ConcurrentExecutor:
 
     async def _run(self, modules: list[Module]) -> list[Result]:
         named = _named(modules)
-        results: dict[str, Result] = {}
         with self._binding.call() as call:
-            limiters = [self._binding.limiter(self.max_concurrent)]
-            run: Runs = _plainly
-            moved: AbstractAsyncContextManager[None] = nullcontext()
-            if self._waits and len(modules) > 1:
-                batch = Scripts(len(modules), self.max_concurrent)
-                limiters.append(batch.limiter)
-                run, moved = batch.run, following(batch, self._sampler)
-            async with Scheduler(limiters, recorder=self._journal) as scheduler:
-                call.ends_by(partial(scheduler.cancel, _all))
-                for key, module in named.items():
-                    fn = partial(run, partial(self._module, module))
-                    scheduler.submit(Job(key, fn, retry=self._retry))
-                async with moved:
-                    async for outcome in scheduler.outcomes:
-                        module = named[outcome.key]
-                        timeout = self._timeout_of(module)
-                        results[outcome.key] = result_of(module, outcome, timeout)
+            results = await call.guarded(partial(self._done, named))
+            if results is None:  # cleanup() came while the journal was read
+                results = {key: _cancelled(module) for key, module in named.items()}
+            left = {key: module for key, module in named.items() if key not in results}
+            if left:
+                results |= await self._run_all(left, call)
         return [results[key] for key in named]
+
+    async def _done(self, named: Mapping[str, Module]) -> dict[str, Result]:
+        """Return the results of the modules that the journal holds as done."""
+        if self._keeper is None:
+            return {}
+        failed_again = self._resume_failed
+        return await in_thread(partial(done, self._keeper, named, failed_again=failed_again))
+
+    async def _run_all(self, named: Mapping[str, Module], call: Call) -> dict[str, Result]:
+        def result(outcome: Outcome) -> Result:
+            module = named[outcome.key]
+            return result_of(module, outcome, self._timeout_of(module))
+
+        limiters = [self._binding.limiter(self.max_concurrent)]
+        run: Runs = _plainly
+        moved: AbstractAsyncContextManager[None] = nullcontext()
+        if self._waits and len(named) > 1:
+            batch = Scripts(len(named), self.max_concurrent)
+            limiters.append(batch.limiter)
+            run, moved = batch.run, following(batch, self._sampler)
+        recorder = recorder_for(self._journal, named, result)
+        async with Scheduler(limiters, recorder=recorder) as scheduler:
+            call.ends_by(partial(scheduler.cancel, _all))
+            for key, module in named.items():
+                fn = partial(run, partial(self._module, module))
+                scheduler.submit(Job(key, fn, retry=self._retry))
+            async with moved:
+                results = {each.key: result(each) async for each in scheduler.outcomes}
+        return results
 
     async def _module(self, module: Module) -> Finished:
         """Run a script, and raise unless it succeeded: so the scheduler knows what to do."""
@@ -180,8 +208,12 @@ def _failed(finished: Finished) -> ScriptFailedError:
     return ScriptFailedError(str(finished.error), finished)
 
 
-async def _plainly(call: Call) -> Finished:
-    return await call()
+async def _plainly(once: Once) -> Finished:
+    return await once()
+
+
+def _cancelled(module: Module) -> Result:
+    return result_from(module, Finished(kind="cancelled", error="cancelled: cleanup()"), None)
 
 
 def _all(_: str) -> bool:
@@ -199,6 +231,18 @@ def _named(modules: Sequence[Module]) -> dict[str, Module]:
             key = f"{name}#{numbers[name] + 1}"
         named[key] = module
     return named
+
+
+def _check_resume(journal: object, resume_failed: object) -> None:
+    if not isinstance(resume_failed, bool):
+        raise ConfigurationError(
+            f"ConcurrentExecutor: resume_failed={resume_failed!r:.80} is neither True nor False"
+        )
+    if resume_failed and not isinstance(journal, Keeper):
+        raise ConfigurationError(
+            "ConcurrentExecutor: resume_failed=True without a journal that can be taken up; "
+            "give journal=, an open Journal"
+        )
 
 
 def _check_manager(manager: object) -> None:

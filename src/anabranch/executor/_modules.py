@@ -17,13 +17,19 @@ from anabranch.lanes._script import Finished, Script
 PARTS = ("module_id", "script_path", "args", "cwd", "timeout")
 
 
+def _to_args(args: Any) -> Any:
+    """Keep what can be gone through only once: a script may run again."""
+    one = args is None or isinstance(args, (str, bytes)) or not isinstance(args, Iterable)
+    return args if one else tuple(args)
+
+
 @attrs.frozen
 class Module:
     """Name a Python script that is to run, and with what."""
 
     module_id: str
     script_path: Any
-    args: Any = None
+    args: Any = attrs.field(default=None, converter=_to_args)
     cwd: Any = None
     timeout: float | None = None
 
@@ -95,9 +101,12 @@ def _module(number: int, given: Any) -> Module:
 
 def result_of(module: Module, outcome: Outcome, timeout: float | None) -> dict[str, Any]:
     """Return how a module ended, in the seed's words."""
-    finished = outcome.value
-    if outcome.status is not Status.SUCCEEDED:
-        finished = _unfinished(outcome)
+    finished = outcome.value if outcome.status is Status.SUCCEEDED else _unfinished(outcome)
+    return result_from(module, finished, timeout)
+
+
+def result_from(module: Module, finished: Finished, timeout: float | None) -> dict[str, Any]:
+    """Return what a module is told to have come to."""
     error = finished.error
     if finished.kind == "timeout" and timeout is not None:
         error = f"Module execution timed out after {timeout:g}s"

@@ -130,9 +130,16 @@ class Journal:
 
     async def record_all(self, outcomes: Sequence[Outcome]) -> None:
         """Likewise wait for several, which are written all or none."""
+        await self.record_described(outcomes, [{}] * len(outcomes))
+
+    async def record_described(
+        self, outcomes: Sequence[Outcome], details: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Likewise, and keep of each what ``details`` says, beside what ``describe`` does."""
         if self._writer is None:
             raise JournalError(f"the journal {self.path} is not open; use it with `with`")
-        await self._writer.put([self._row(outcome) for outcome in outcomes])
+        pairs = zip(outcomes, details, strict=True)
+        await self._writer.put([self._row(outcome, detail) for outcome, detail in pairs])
 
     def find(self, key: str) -> Entry | None:
         """Return what is recorded of a branch, None if nothing is."""
@@ -167,9 +174,9 @@ class Journal:
             raise JournalError(f"the journal {self.path} is not open; use it with `with`")
         return self._connection
 
-    def _row(self, outcome: Outcome) -> Sequence[Any]:
+    def _row(self, outcome: Outcome, more: Mapping[str, Any]) -> Sequence[Any]:
         redact = self._redaction.text
-        detail = {} if self._describe is None else dict(self._describe(outcome))
+        detail = {**({} if self._describe is None else self._describe(outcome)), **more}
         error = "" if outcome.error is None else _words(outcome.error)
         return (
             self._key(outcome.key),
