@@ -77,6 +77,7 @@ ASYNCIO = {
     "testing/_steps.py": "asks before each step of asyncio's tasks",
 }
 LATE_IMPORTS = {
+    "cli/__init__.py": "a Ctrl-C during the import is heard",
     "_runtime.py": "no loop is imported before it runs",
     "_anyio.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
     "_observers.py:trio.lowlevel": "asyncio's users need only trio's thread cache, and that late",
