@@ -53,3 +53,12 @@ def current_host() -> Host:
         host = Host(runtime)
         var.set(host)
     return host
+
+
+def host_of(runtime: Runtime) -> Host | None:
+    """Return the host of the running loop, asked from outside of its tasks; None if it has none."""
+    try:
+        host: Host = _hosts[id(runtime)].get()
+    except LookupError:
+        return None
+    return host

@@ -192,6 +192,21 @@ def test_what_a_test_leaves_behind_is_named(run: Any, kind: str) -> None:
     run(allowed, "-W", "ignore").assert_outcomes(passed=1)
 
 
+OVER_A_THREAD = """
+@pytest.mark.anabranch
+async def test_it():
+    with anyio.move_on_after(5):
+        await anyio.to_thread.run_sync(time.sleep, 0.2, abandon_on_cancel=True)
+"""
+
+
+def test_virtual_time_that_passes_over_a_thread_is_told(run: Any) -> None:
+    result = run(OVER_A_THREAD, "-W", "default")
+    result.assert_outcomes(passed=2, warnings=2)
+    result.stdout.fnmatch_lines(["*VirtualTimeWarning*while 1 call ran*"])
+    run(OVER_A_THREAD, "-W", "error").assert_outcomes(passed=2, errors=2)
+
+
 FIXTURES = """
 @pytest.fixture
 async def server():

@@ -39,6 +39,7 @@ from anabranch.testing._simulator._words import (
     Work,
 )
 from anabranch.testing._steps import LeftRunningError
+from anabranch.testing._unwaited import VirtualTimeWarning
 from anabranch.testing._virtual import run_virtual, virtual_time
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ __all__ = [
     "StepTree",
     "Times",
     "VirtualLoop",
+    "VirtualTimeWarning",
     "Work",
     "attempts",
     "charges",

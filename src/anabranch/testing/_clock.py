@@ -23,10 +23,14 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from concurrent.futures import Executor
+from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple
 
 from anabranch._stubborn import frames_of, lines_of
 from anabranch.errors import DeadlockError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 _LOOPS = {"anyio", "asyncio", "trio"}
@@ -40,6 +44,21 @@ class Order(Protocol):
 
     def arrange_due(self, timers: list[asyncio.TimerHandle]) -> None:
         """Rearrange the timers that are due at one and the same time."""
+
+
+class Unwaited(Protocol):
+    """Hear of jumps, and of calls that were given to the loop's executor."""
+
+    given: int
+
+    def count(self) -> int:
+        """Return how many calls run in threads now."""
+
+    def passed(self, before: float, now: float, calls: int) -> None:
+        """Hear that so many calls ran while time went from one moment to another."""
+
+    def tell(self) -> None:
+        """Hear that the loop has ended."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -67,12 +86,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         deadlock: What to do when everything waits and there is no timer. A thread or a process
             may still send something, so ``"wait"`` is the default; ``"raise"`` is for programs
             that have neither, and raises `DeadlockError` with the line where each task sits.
+        unwaited: Hears of jumps, to say what they passed over.
     """
 
     def __init__(
-        self, *, order: Order | None = None, deadlock: Literal["wait", "raise"] = "wait"
+        self,
+        *,
+        order: Order | None = None,
+        deadlock: Literal["wait", "raise"] = "wait",
+        unwaited: Unwaited | None = None,
     ) -> None:
         self._now = 0.0
+        self._unwaited = unwaited
         self._order = order
         self._deadlock = deadlock
         selector = _JumpingSelector()
@@ -87,6 +112,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass while the program computes, as `MockClock.jump` does."""
         self._now += seconds
 
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Run a function in a thread, and know that it runs there."""
+        future = super().run_in_executor(executor, func, *args)
+        if self._unwaited is not None:
+            self._unwaited.given += 1
+            future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, _: object) -> None:
+        if self._unwaited is not None:
+            self._unwaited.given -= 1
+
+    def close(self) -> None:
+        """Close the loop, and tell what its time has passed over."""
+        super().close()
+        if self._unwaited is not None:
+            self._unwaited.tell()
+
     def _pass_time(self) -> bool:
         due = self._next_timer()
         if due == math.inf:
@@ -97,7 +142,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Only what is due *before* now and a resolution is run; far from zero the two are one
         # number, and the loop would stand still (as a real one does after 97 days).
         self._clock_resolution = max(_RESOLUTION, math.ulp(due))
-        self._now = max(self._now, due)
+        before, self._now = self._now, max(self._now, due)
+        if self._unwaited is not None:
+            self._unwaited.passed(before, self._now, self._unwaited.count())
         if self._order is not None:
             self._arrange_due(self._order, due)
         return True

@@ -177,6 +177,8 @@ async def _anabranch_inside(
         pytest.fail(f"asked for {asked}, but {ran} runs: another plugin has taken this test")
     before = tasks()
     yield
+    for each in anyio_backend[1].get("instruments", ()):
+        each.unwaited.tell()  # trio only logs what an instrument raises, a warning too
     item = request.node
     if item.stash.get(_FAILED, False):
         return

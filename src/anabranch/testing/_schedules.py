@@ -47,6 +47,7 @@ from trio.testing import MockClock
 
 from anabranch.errors import DeadlockError
 from anabranch.testing._clock import VirtualLoop, standstill
+from anabranch.testing._unwaited import OnTrio, on_asyncio
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -75,7 +76,8 @@ def run_trio(
     instruments: Iterable[trio.abc.Instrument] = (),
 ) -> T:
     """Run a trio program in virtual time, under the order that ``seed`` draws."""
-    watch = _Watch()
+    watch, clock = _Watch(), MockClock(autojump_threshold=0)
+    passing = OnTrio(clock)
 
     async def watched() -> T:
         watch.root = trio.lowlevel.current_task()
@@ -84,10 +86,11 @@ def run_trio(
                 return await async_fn(*args)
         finally:
             watch.check()
+            passing.unwaited.tell()  # here, where a warning may be an error
         raise AssertionError("nothing but a standstill cancels this scope")
 
-    clock = MockClock(autojump_threshold=0)
-    return trio.run(watched, clock=clock, instruments=[SeededOrder(seed), watch, *instruments])
+    instruments = [SeededOrder(seed), watch, passing, *instruments]
+    return trio.run(watched, clock=clock, instruments=instruments)
 
 
 def run_asyncio(
@@ -216,7 +219,7 @@ def _break_shields(each: trio.lowlevel.Task) -> None:
 
 def seeded_loop(seed: int | Dice, *, deadlock: Literal["wait", "raise"] = "wait") -> VirtualLoop:
     """Make a virtual loop whose tasks step in the order that ``seed`` draws."""
-    return VirtualLoop(order=_SeededSteps(seed), deadlock=deadlock)
+    return VirtualLoop(order=_SeededSteps(seed), deadlock=deadlock, unwaited=on_asyncio())
 
 
 class _SeededSteps:

@@ -15,6 +15,7 @@ from anabranch.errors import ConfigurationError, HostLoopError
 from anabranch.testing._clock import VirtualLoop
 from anabranch.testing._schedule import LOOPS, Choices, Schedule
 from anabranch.testing._schedules import Dice, run_asyncio, run_trio
+from anabranch.testing._unwaited import OnTrio, on_asyncio
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -30,8 +31,11 @@ def virtual_time(loop: str = "trio") -> dict[str, Any]:
     """
     check_loop("virtual_time", loop)
     if loop == "trio":
-        return {"backend": loop, "backend_options": {"clock": MockClock(autojump_threshold=0)}}
-    return {"backend": loop, "backend_options": {"loop_factory": VirtualLoop}}
+        clock = MockClock(autojump_threshold=0)
+        options: dict[str, Any] = {"clock": clock, "instruments": [OnTrio(clock)]}
+    else:
+        options = {"loop_factory": lambda: VirtualLoop(unwaited=on_asyncio())}
+    return {"backend": loop, "backend_options": options}
 
 
 def run_virtual(
