@@ -316,7 +316,7 @@ async def test_it_may_be_reset(clock):
         {"on": ()},
         {"on": KeyboardInterrupt},
         {"on": 3},
-        {"on": works},
+        pytest.param({"on": works}, id="on a function"),
         {"listeners": [3]},
         {"listeners": 3},
         {"clock": 3},

@@ -38,7 +38,6 @@ def ended(status: Status, began: float | None = 0.0, end: float = 1.0, error: An
         (ended(Status.CANCELLED, began=None), (0, 0, 0, 0)),
         (ended(Status.REJECTED, began=None), (0, 0, 0, 0)),
     ],
-    ids=str,
 )
 def test_each_end_counts_as_what_it_is(branch: Branch, counts: tuple[int, ...]) -> None:
     tally = Tally()

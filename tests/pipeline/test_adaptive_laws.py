@@ -106,7 +106,7 @@ async def test_a_law_may_say_itself_what_a_refusal_is() -> None:
         ({"memory_based_limits": False}, {"cpu"}),
         ({"cpu_based_limits": False, "memory_based_limits": False}, set()),
     ],
-    ids=str,
+    ids=["all", "no-cpu", "no-memory", "none"],
 )
 async def test_a_config_chooses_what_its_law_listens_to(
     options: dict[str, bool], known: set[str]
@@ -217,7 +217,6 @@ class Asking(Halving):
         ({"samplers": Machine}, "it is a class"),
         ({"controller": "weir", "adaptive_limits": False}, "leave one of them out"),
     ],
-    ids=str,
 )
 def test_what_is_no_controller_or_sampler_is_refused_at_once(
     options: dict[str, Any], words: str

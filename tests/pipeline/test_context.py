@@ -56,7 +56,7 @@ async def append(data: Any, *, context: Any) -> int:
 KINDS = [Attrs, Frozen, Data, FrozenData, Model]
 
 
-@pytest.mark.parametrize("make", [lambda: {"items": []}, *KINDS], ids=str)
+@pytest.mark.parametrize("make", [lambda: {"items": []}, *KINDS])
 async def test_each_branch_has_a_copy_of_its_own_and_steps_share_the_context(make: Any) -> None:
     context = make()
     steps = [

@@ -48,7 +48,6 @@ async def test_outcomes_of_all_steps_come_in_one_stream() -> None:
         ("nobody", 0, set()),
         (lambda key: key.endswith("a1"), 2, {"a1", "n/a1"}),
     ],
-    ids=str,
 )
 async def test_branches_are_cancelled_by_glob_or_predicate(
     which: Any, count: int, cancelled: set[str]

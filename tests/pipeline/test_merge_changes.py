@@ -150,7 +150,7 @@ def test_a_change_is_seen_however_deep_it_is(before: Any, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "new", [Raises(1), Elementwise(1), Plain(n=1), array.array("d", [2.0])], ids=repr
+    "new", [Raises(1), Elementwise(1), Plain(n=1), array.array("d", [2.0])], ids=type
 )
 def test_another_object_that_is_not_known_to_be_equal_is_a_change(new: Any) -> None:
     before = type(new)(n=1) if isinstance(new, (Raises, Plain)) else [1]

@@ -229,7 +229,7 @@ def makes_generator(results: Any) -> Any:
 
 
 @every_step
-@pytest.mark.parametrize("reduce", [3, "total", none_at_all, two, makes_generator], ids=repr)
+@pytest.mark.parametrize("reduce", [3, "total", none_at_all, two, makes_generator])
 def test_what_cannot_be_called_with_the_results_is_refused(make: Any, reduce: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"'s': reduce"):
         make(echo, reduce=reduce)
