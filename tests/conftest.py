@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -21,6 +22,7 @@ import sniffio
 import trio
 from trio.testing import MockClock
 
+from anabranch.samplers._cores import cores
 from anabranch.testing._clock import VirtualLoop
 from tests.leaks import KINDS, Snapshot, leaks, new, snapshot, tasks
 
@@ -33,6 +35,9 @@ MARKS = (
     "asyncio_only: makes no sense on trio",
     "leaves(*kinds, reason): may leave a task, thread, process or descriptor, for a reason",
 )
+
+# The address of an object, or the order of a set.
+_UNSTEADY = re.compile(r" at 0x[0-9a-f]{6,}|[-\[]{'[^':]+', ")
 
 BEFORE = pytest.StashKey[Snapshot]()
 FAILED = pytest.StashKey[bool]()
@@ -73,6 +78,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _programs(config: pytest.Config) -> int:
     return 100 if config.getoption("--fast") else 2000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Count the cores that this process may use, and not those of the host."""
+    return max(1, round(cores()))
 
 
 @pytest.fixture(scope="session")
@@ -196,6 +207,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "anyio_backend" in getattr(item, "fixturenames", ()) and item.get_closest_marker("trio"):
             # pytest-trio would run it on trio, fixtures on asyncio notwithstanding, and it passes.
             raise pytest.UsageError(f"{item.nodeid}: set trio_mode = false, and mark trio_only")
+        if _UNSTEADY.search(item.name):
+            # The processes of one run tell each other by its name which test to run.
+            raise pytest.UsageError(f"{item.nodeid}: an id must be the same in every process")
         for mark in item.iter_markers("leaves"):
             if not mark.kwargs.get("reason") or not set(mark.args) <= set(KINDS):
                 raise pytest.UsageError(f"{item.nodeid}: leaves(one of {KINDS}, reason=...)")
@@ -230,6 +244,10 @@ class Tally:
     def pytest_deselected(self) -> None:
         self.partial = True
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.partial |= getattr(node, "workeroutput", {}).get("partial", True)  # or it crashed
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
             return
@@ -242,6 +260,9 @@ class Tally:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         chosen = any("[" in str(arg) for arg in session.config.args)
+        if hasattr(session.config, "workeroutput"):  # one of several: only the first sees them all
+            session.config.workeroutput["partial"] = self.partial
+            return
         if self.partial or chosen or session.shouldstop or session.shouldfail:
             return
         self.uneven = [name for name, n in self.loops.items() if n["asyncio"] != n["trio"]]
