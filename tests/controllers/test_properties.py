@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch import Bounds, Load
+from anabranch._load import SIGNALS
 from anabranch.controllers import Weir, replay
 from tests.controllers.loads import (
     ABSURD,
@@ -23,20 +24,7 @@ each_law = pytest.mark.parametrize("law", LAWS, ids=repr)
 each_adaptive = pytest.mark.parametrize("law", ADAPTIVE, ids=repr)
 both_kinds = pytest.mark.parametrize("fields", [SENSIBLE, ABSURD], ids=["sensible", "absurd"])
 
-UNKNOWN = dict.fromkeys(
-    [
-        "cores",
-        "cpu",
-        "cpu_pressure",
-        "memory_used",
-        "memory_total",
-        "memory_pressure",
-        "own_memory",
-        "gpu_memory_used",
-        "gpu_memory_total",
-        "loop_lag",
-    ]
-)
+UNKNOWN = dict.fromkeys(SIGNALS)
 PRESSED = {
     "cpu": {"cpu": 1.0},
     "waiting": {"cpu": 1.0, "cpu_pressure": 1.0},
