@@ -80,7 +80,8 @@ class WorkerPool(Executor):
         )
         end_at_exit(self._board)
         # A pool that nobody has any more ends with its tasks, as if it were shut down.
-        finalize(self, _forgotten, self._board).atexit = False
+        self._finalizer = finalize(self, _forgotten, self._board)
+        self._finalizer.atexit = False
 
     def submit_task(
         self,
@@ -275,6 +276,7 @@ class WorkerPool(Executor):
         if board.pid != os.getpid():
             return  # nothing of it is in this process
         board.close()
+        self._finalizer.detach()  # it keeps the board, whose errors may keep this pool for ever
         if cancel_futures:
             abort(board, "the pool was shut down before it ran")
         if wait:
