@@ -1,9 +1,11 @@
 """What is not public in anyio and used all the same: this fails when it goes."""
 
 import asyncio
+import gc
 import inspect
 import threading
 import time
+import warnings
 from importlib.metadata import version
 
 import anyio
@@ -260,3 +262,35 @@ async def test_anyio_alone_cancels_no_late_call_of_a_thread():
 
 async def test_our_threads_late_calls_are_cancelled():
     assert await ends_late(_anyio.to_thread.run_sync)
+
+
+# Callbacks of the loop --------------------------------------------------------------------------
+
+
+def started_by_a_callback(open_group):
+    """Tell whether a task group starts a task that a callback asks for, in a loop of asyncio's."""
+
+    async def main():
+        began, wrong = asyncio.Event(), []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: wrong.append("a callback raised"))
+        async with open_group() as group:
+            loop.call_soon(group.start_soon, anyio.sleep, 0)
+            loop.call_later(0.01, began.set)
+            await began.wait()
+        return not wrong
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a coroutine that was never started
+        started = asyncio.run(main())
+        gc.collect()
+    return started
+
+
+def test_anyio_alone_starts_no_task_from_a_callback():
+    """Fail on the day on which anyio mends it: then our own ``_spawn`` can go."""
+    assert not started_by_a_callback(anyio.create_task_group)
+
+
+def test_our_nurseries_start_tasks_from_callbacks():
+    assert started_by_a_callback(_anyio.open_nursery)

@@ -12,6 +12,7 @@ from functools import partial
 from anabranch._alarm import alarm_of
 from anabranch._branch import ASYNC, TRIED, Branch
 from anabranch._ledger import Ledger
+from anabranch._pool import paid_by
 from anabranch._retry import Retry, allowance, asked, draw, wait_after
 from anabranch._tries import Tries, chain
 from anabranch._work import Status
@@ -74,7 +75,8 @@ def _tries_again(
     if tries.turn >= retry.attempts:
         return False
     try:
-        answer = asked(retry, error)
+        with paid_by(branch, ledger):
+            answer = asked(retry, error)
     except Exception as raised:  # the user's on=: it ends the branch, and is told with its error
         tries.keep(error)
         chain(raised, error)

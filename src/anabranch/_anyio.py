@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
+from contextvars import copy_context
+from functools import partial
 from types import FunctionType, SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,6 +26,7 @@ from anyio._backends._asyncio import TaskGroup as _AnyioGroup
 # The thread-local that anyio.from_thread reads; anyio has no public way to say
 # "this thread, which I started myself, belongs to that loop" (tests/test_anyio.py watches it).
 from anyio._core._eventloop import threadlocals
+from sniffio import current_async_library_cvar
 
 from anabranch._work import OWN_CANCELS
 
@@ -120,9 +123,23 @@ class _LateTasks(set[Any]):
         self._scope._restart_cancellation_in_parent()
 
 
+class _Group(_AnyioGroup):
+    """Start tasks from callbacks of the loop too, where anyio knows no library: no task runs there.
+
+    What a thread hands to the loop is one, and so is what ``call_soon`` and signals call.
+    """
+
+    def _spawn(self, *args: Any, **options: Any) -> Any:
+        if asyncio.current_task() is not None:
+            return super()._spawn(*args, **options)
+        context = copy_context()
+        context.run(current_async_library_cvar.set, "asyncio")
+        return context.run(partial(super()._spawn, *args, **options))
+
+
 def open_nursery() -> _AnyioGroup:
     """Open a task group whose scope is one of ours."""
-    group = _AnyioGroup()
+    group = _Group()
     group.cancel_scope = CancelScope()
     return group
 

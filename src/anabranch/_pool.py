@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
@@ -169,6 +170,47 @@ def account_at(place: Place) -> Sums:
     account: Account = branch.account or Account(pool)
     branch.account = account
     return account
+
+
+class Errand:
+    """Stand for a hand where none is at work: what is charged then is a branch's, or a step's."""
+
+    __slots__ = ("_branch", "ledger")
+
+    def __init__(self, branch: Charged | None, ledger: Any) -> None:
+        self._branch = branch
+        self.ledger = ledger
+
+    def running(self) -> Charged | None:
+        """Return the branch that pays; None where its step does."""
+        return self._branch
+
+
+class Opening:
+    """Pay for a step that has no ledger yet."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        self.account: Account | None = None
+        self.stopped = ""
+
+
+@contextmanager
+def paid_by(branch: Charged | None, ledger: Any) -> Iterator[None]:
+    """Charge a branch of a pipeline's step, or the step, for what the block does and starts."""
+    payer, before = ledger.outside.payer, charged.get()
+    if payer is None:  # the scheduler was opened by hand: who has opened it pays
+        yield
+        return
+    held = Held(())
+    held.hand = Errand(branch, ledger)
+    place = (payer[0], held)
+    charged.set(place)
+    try:
+        yield
+    finally:
+        if charged.get() is place:  # else a lost coroutine is closed in another context
+            charged.set(before)
 
 
 def payer_here(pool: Pool) -> Payer:

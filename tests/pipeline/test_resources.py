@@ -23,7 +23,8 @@ from anabranch import (
     Status,
     Step,
 )
-from anabranch.pipeline._resources import Bound, is_pressed
+from anabranch.pipeline._resources import Bound
+from anabranch.pipeline._stopped import is_pressed
 from tests.pipeline.machine import LIMIT, Load, after, home, loaded, run, statuses
 
 

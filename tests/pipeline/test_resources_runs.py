@@ -26,7 +26,7 @@ from anabranch import (
 )
 from anabranch.pipeline import _resources
 from anabranch.pipeline._meter import Reading
-from anabranch.pipeline._resources import is_pressed
+from anabranch.pipeline._stopped import is_pressed
 from anabranch.samplers._memory import memory_mb
 from anabranch.testing._clock import VirtualLoop
 from tests.leaks import new, tasks

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from anabranch._ledger import Ledger
+from anabranch._pool import paid_by
 from anabranch._runtime import own_cancel
 from anabranch._tries import words_of
 from anabranch._work import Status, check_callable
@@ -59,11 +60,8 @@ async def conclude(
     """
     checkpoint, native = ledger.runtime.lowlevel.checkpoint, frame.run.host.native_cancels()
     began, doing, output, late = ledger.clock(), "merge", result.output, False
-    payer = ledger.outside.payer
-    if payer is not None and payer[1] is None:  # else the branch around it pays, and this step
-        payer[0].branch = ledger
     try:
-        with ledger.runtime.CancelScope(deadline=ledger.deadline) as scope:
+        with paid_by(None, ledger), ledger.runtime.CancelScope(deadline=ledger.deadline) as scope:
             changes: Changes = {}
             if merge is not None and merge.keeps:
                 changes = await merge.changes(keys, checkpoint)
@@ -87,12 +85,10 @@ async def conclude(
         ended = _stopped(result, doing, own or ledger.why_cancelled(), Status.CANCELLED)
         if not own:
             if frame.is_cancelled_by(error):
-                frame.keep(_lasted(result, ledger.clock() - began, **ended))
+                seconds, costs = ledger.clock() - began, costs_of(ledger.account)
+                frame.keep(_lasted(result, seconds, **costs, **ended))
                 frame.stopped(result.name)
             raise
-    finally:
-        if payer is not None and payer[1] is None:
-            payer[0].branch = None
     return _lasted(result, ledger.clock() - began, **costs_of(ledger.account), **ended)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from anabranch._watch import WAS_SET, Watcher, check_event_home
 from anabranch.abc import BreachEvent
 from anabranch.events import Breached
 from anabranch.pipeline._returned import charge_ended
+from anabranch.pipeline._stopped import is_spared
 
 if TYPE_CHECKING:
     from anabranch.pipeline._node import Run
@@ -25,6 +27,7 @@ class Guard:
     Attributes:
         breach: why it was ended; empty while it was not. at: when, by the loop's clock.
         scope: holds the whole run, where it may be breached.
+        spared: how many branches of a step that keeps none were stopped by the user's own wish.
     """
 
     cancels: Final = False  # no single branches
@@ -33,6 +36,7 @@ class Guard:
         self.breach = ""
         self.at = math.inf
         self.scope: Any = None
+        self.spared: Counter[Scheduler] = Counter()
         self._run = run
         self._open: dict[Scheduler, None] = {}
 
@@ -55,6 +59,8 @@ class Guard:
         """Hear that a branch has ended: it is charged for what it returned."""
         if branch.value is not None:
             charge_ended(branch, scheduler.ledger)
+        elif not scheduler.keeps and is_spared(branch):
+            self.spared[scheduler] += 1
 
     def trip(self, reason: str) -> None:
         """End the run: what is queued has its outcome at once, what runs is cancelled as a whole.

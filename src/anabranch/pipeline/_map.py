@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from anabranch._branch import Branch
+from anabranch._pool import Account, Opening, paid_by
 from anabranch._scheduler import Scheduler
 from anabranch._tries import words_of
 from anabranch._work import Status
@@ -33,10 +34,10 @@ from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._returned import charge_all, costs_of
+from anabranch.pipeline._stopped import is_spared
 from anabranch.pipeline._terms import (
     Terms,
     group_of,
-    is_spared,
     scheduler_of,
     verdict_of,
     wider_io_lane,
@@ -94,18 +95,16 @@ class MapStep(Node[T, list[U]]):
 
     async def run_in(self, data: Any, frame: Frame, name: str) -> StepResult[Any]:
         """Run the step for each item."""
-        started_at = frame.run.clock()
+        started_at, opening = frame.run.clock(), Opening(frame)
         try:
-            items = self._items_of(data)
-        except Exception as error:
-            return refused(name, error)
-        total = len(items) if isinstance(items, Sized) else None
+            with paid_by(None, opening):
+                items = self._items_of(data)
+                total = len(items) if isinstance(items, Sized) else None
+            rules = self._terms.rules(f"Step.map_over {name!r}", frame.path, total)
+        except Exception as error:  # the user's own, or a Halt that cannot be meant
+            return attrs.evolve(refused(name, error), **costs_of(opening.account))
         terms = self._terms_for(total, frame)
         keeps = not (frame.last and frame.run.live is not None) or terms.reduce is not None
-        try:
-            rules = terms.rules(f"Step.map_over {name!r}", frame.path, total)
-        except ConfigurationError as error:
-            return refused(name, error)
         scheduler = scheduler_of(
             terms, frame, name, math.inf if total is None else total, rules, keeps=keeps
         )
@@ -115,10 +114,7 @@ class MapStep(Node[T, list[U]]):
         broke: Exception | None = None
         try:
             with wider_io_lane(terms, frame.run.host, (self._plan,)) or nullcontext():
-                async with scheduler:
-                    scheduler.feed_with(items, mapping.accept)
-                    if frame.run.live is not None:
-                        await scheduler.all_fed()
+                await mapping.feed(items, opening.account)
         except Exception as raised:  # the iterable's own: branches never raise
             broke = raised
         except BaseException as error:
@@ -178,10 +174,25 @@ class _Mapping:
         self._numbers = count()
         self._branches: list[Branch] = []
 
+    async def feed(self, items: Iterable[Any] | AsyncIterable[Any], spent: Account | None) -> None:
+        """Run the step for each item; ``spent`` is what the items have cost until now."""
+        scheduler = self.scheduler
+        async with scheduler:
+            scheduler.ledger.account = spent
+            if spent is not None:  # which may have passed the budget
+                await scheduler.ledger.runtime.lowlevel.checkpoint_if_cancelled()
+            with paid_by(None, scheduler.ledger):  # whoever pulls pays from there
+                scheduler.feed_with(items, self.accept)
+            if self._frame.run.live is not None:
+                await scheduler.all_fed()
+
     def accept(self, item: Any) -> Branch:
         """Make the branch of one item."""
         frame = self._frame
         branch = self._plan.branch(str(next(self._numbers)), (item,), frame, frame.run.clock())
+        stopped = self.scheduler.ledger.stopped  # by what pulling this item has cost
+        if stopped:
+            branch.strike(stopped)
         for rules in frame.rules:
             reason = rules.forbids(branch.key)
             if reason:
@@ -216,8 +227,8 @@ class _Mapping:
             spared += sum(map(is_spared, some))
             yield
         total = sum(counts.values())
-        if not self._keeps:
-            spared = counts["cancelled"] + counts["rejected"] - ledger.pressed
+        if not self._keeps and (guard := self._frame.run.guard) is not None:
+            spared = guard.spared[self.scheduler]
         good = counts["succeeded"]
         success, status, words = verdict_of(terms, good, total, spared, why, halted)
         if error is not None:

@@ -23,13 +23,12 @@ from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import NO_COUNTS, StepResult, made
 from anabranch.pipeline._returned import charge_all
 from anabranch.pipeline._rules import Rules
+from anabranch.pipeline._stopped import is_spared, why_stopped
 from anabranch.pipeline._terms import (
     Terms,
     group_of,
-    is_spared,
     scheduler_of,
     verdict_of,
-    why_stopped,
     wider_io_lane,
 )
 

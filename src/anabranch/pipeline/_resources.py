@@ -29,6 +29,7 @@ from anabranch.events import LimitChanged
 from anabranch.pipeline._gate import Gate
 from anabranch.pipeline._least_urgent import at_work, can_be_stopped, least_urgent
 from anabranch.pipeline._meter import Gauge, Reading, meter_of
+from anabranch.pipeline._stopped import MEMORY_LIMIT, is_pressed
 from anabranch.samplers._memory import MB
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ GRACE = 3  # readings above the limit after the first, before a branch is cancel
 RESUME = 0.95  # of the limit: below it what was held back goes on
 GROWTH = 1.05  # what a branch that began above the limit may add
 
-_MEMORY, _CPU = "max_memory_mb", "max_cpu_percent"
+_MEMORY, _CPU = MEMORY_LIMIT, "max_cpu_percent"
 
 
 async def watched(
@@ -55,11 +56,6 @@ async def watched(
         frame.rules, frame.gates = (*frame.rules, resources), (*frame.gates, resources.gate)
         await resources.ready()
         await walk()
-
-
-def is_pressed(reason: str) -> bool:
-    """Tell whether ``reason`` is that of a branch which was cancelled for the memory's sake."""
-    return reason.startswith("memory: ") and reason.endswith(f"({_MEMORY}=)")
 
 
 @attrs.define(eq=False)
@@ -136,7 +132,6 @@ class Resources:
         """Hear that a branch has ended, and count it if it was cancelled for its memory."""
         if branch.status is Status.CANCELLED and is_pressed(branch.reason):
             ledger = scheduler.ledger
-            ledger.pressed += 1
             ledger.pressure = ledger.pressure or branch.reason
 
     async def __aenter__(self) -> Self:

@@ -18,8 +18,8 @@ from anabranch._options import exact_fields
 from anabranch._scheduler import Scheduler
 from anabranch._work import Status
 from anabranch.errors import ConfigurationError
-from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._patterns import Unmatched, check_matches
+from anabranch.pipeline._stopped import was_stopped
 
 _WORDS = {  # of what counts: one, several
     "failure": ("failure", "failures"),
@@ -88,7 +88,7 @@ class Halt:
     Args:
         when: ``now`` cancels the branches that run, ``soon`` only starts no more.
         on: what counts: ``failure`` (also a branch's own timeout), ``success``, or ``done``
-            (either). Branches that were cancelled never count.
+            (either). Branches that were cancelled, or never began, do not count.
         count: how many of them; 1 if neither is given.
         percent: how many of a hundred branches of the step, instead of ``count``.
 
@@ -149,7 +149,8 @@ class CancelWhen:
 
     Args:
         pattern: glob over the keys of the branches to wait for; nested ones are paths.
-        ended: how: ``succeeded``, ``failed`` (also by its own timeout), or ``done`` (either).
+        ended: how: ``succeeded``, ``failed`` (also by its own timeout), or ``done`` (either);
+            one that was cancelled, or never began, has ended in none of these ways.
         cancel: glob over the keys of the branches that are cancelled then.
         all: True waits until all that match ``pattern`` have ended like this.
 
@@ -295,7 +296,7 @@ class Rules:
 
     def ended(self, scheduler: Scheduler, branch: Branch) -> None:
         """Hear that a branch has ended, and do what the rules say."""
-        status = Status.CANCELLED if was_stopped_inside(branch) else branch.status
+        status = Status.CANCELLED if was_stopped(branch) else branch.status
         if self._halt is not None and scheduler is self._step and self._halt.counts(status):
             self._missing -= 1
             if not self._missing:

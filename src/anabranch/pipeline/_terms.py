@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 
-from anabranch._branch import THREAD, Branch
+from anabranch._branch import THREAD
 from anabranch._host import Host
 from anabranch._runtime import check_home
 from anabranch._scheduler import Scheduler
 from anabranch._watch import check_event
-from anabranch._work import OWN_CANCELS, Status, check_seconds
+from anabranch._work import Status, check_seconds
 from anabranch.abc import BreachEvent, Limiter
 from anabranch.errors import ConfigurationError
 from anabranch.lanes._thread import IO_LIMIT, io_lane
@@ -27,11 +27,11 @@ from anabranch.pipeline._config import (
     default_limit,
     limit_of,
 )
-from anabranch.pipeline._nested import was_stopped_inside
 from anabranch.pipeline._node import Frame
 from anabranch.pipeline._plan import Branches, Plan, title
-from anabranch.pipeline._resources import Resources, is_pressed
+from anabranch.pipeline._resources import Resources
 from anabranch.pipeline._rules import CancelWhen, Halt, Rules, check_rules
+from anabranch.pipeline._stopped import is_pressed
 from anabranch.pipeline._trial import Trial, tried
 
 UNBOUNDED_IS_FINE_TO = 64
@@ -243,23 +243,6 @@ def verdict_of(
     if enough or good == total:
         return True, Status.SUCCEEDED, words
     return False, Status.CANCELLED if spared == total else Status.FAILED, words
-
-
-def why_stopped(branches: Iterable[Branch]) -> str:
-    """Say why all branches of a step were stopped: the reason that they share, or that of each."""
-    reasons = dict.fromkeys(branch.reason for branch in branches if branch.reason)
-    return "; ".join(list(reasons)[:3]) or "all that was nested was stopped"
-
-
-def is_spared(branch: Branch) -> bool:
-    """Tell whether a branch was stopped by the user's own wish; its step was not cut off."""
-    if branch.status is Status.REJECTED:
-        return branch.reason.startswith("halt")
-    if branch.status is Status.FAILED:
-        return was_stopped_inside(branch)
-    if branch.status is not Status.CANCELLED or branch.reason in OWN_CANCELS:
-        return False
-    return not is_pressed(branch.reason)
 
 
 def group_of(name: str, results: Branches) -> ExceptionGroup[Exception] | None:
