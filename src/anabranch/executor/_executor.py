@@ -13,6 +13,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from anabranch._branch import branch_of
+from anabranch._host import current_host
 from anabranch._options import exact
 from anabranch._recording import check_recorder
 from anabranch._retry import Retry
@@ -168,14 +170,17 @@ class ConcurrentExecutor:
             limiters.append(batch.limiter)
             run, moved = batch.run, following(batch, self._sampler)
         recorder = recorder_for(self._journal, named, result)
-        async with Scheduler(limiters, recorder=recorder) as scheduler:
-            call.ends_by(partial(scheduler.cancel, _all))
-            for key, module in named.items():
-                fn = partial(run, partial(self._module, module))
-                scheduler.submit(Job(key, fn, retry=self._retry))
-            async with moved:
-                results = {each.key: result(each) async for each in scheduler.outcomes}
-        return results
+        # Nobody reads outcomes one by one: a task that did would be woken for each script.
+        scheduler = Scheduler(limiters, recorder=recorder, reads=False)
+        now = current_host().clock()
+        branches = []
+        for key, module in named.items():
+            fn = partial(run, partial(self._module, module))
+            branches.append(branch_of(Job(key, fn, retry=self._retry), now, None))
+        call.ends_by(partial(scheduler.cancel, _all))
+        async with moved:
+            await scheduler.run_all(branches)
+        return {branch.key: result(branch.outcome(0)) for branch in branches}
 
     async def _module(self, module: Module) -> Finished:
         """Run a script, and raise unless it succeeded: so the scheduler knows what to do."""
