@@ -73,6 +73,18 @@ def test_a_process_that_was_forked_has_a_table_of_its_own():
     subprocess.run([PYTHON, *options, "-c", code], check=True, timeout=20)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["no-such-program-anywhere", "true"])
+def test_the_first_script_leaves_no_child_of_ours_though_it_never_began(program):
+    code = (
+        "import sys, anyio, psutil\nfrom anabranch.lanes._subprocess import run_script\n"
+        "print(anyio.run(run_script, sys.argv[1:]).kind, psutil.Process().children())"
+    )
+    argv = [PYTHON, "-c", code, program]
+    run = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    assert run.stdout == f"{'exit' if program == 'true' else 'not_found'} []\n", run.stderr
+
+
 PROCESSES = {
     10: (1, 10, 10, 5.0),  # a script
     11: (10, 10, 10, 6.0),  # its child

@@ -78,6 +78,7 @@ class Running:
         except BaseException as error:  # for whoever waits; a thread has nobody to raise it to
             self.failed = error
         finally:
+            LIFELINE.settle()  # also of a script that never began
             self.ended.set()
 
     def _work(self) -> Finished | Exception:
@@ -119,7 +120,6 @@ class Running:
             self._end_who_is_left(process.pid)
             LIFELINE.leave(process.slot)
             pump.close()
-        LIFELINE.settle()
         for stream in streams:
             stream.end()
         finished = _finished(code, took, streams, self._notes)
