@@ -41,15 +41,24 @@ def copy_for_branch(
     Args:
         only: the fields that the copy has; None for all.
         memo: is filled with what is a copy of what.
+
+    Raises:
+        ConfigurationError: it is nested too deeply.
     """
     if context is None:
         return None
     memo = {} if memo is None else memo
-    if only is not None:
-        return _copy_some(context, only, memo)
-    if isinstance(context, dict) and type(context) is not dict:
-        return _copy_other_dict(context, memo)
-    return _copy(context, memo)
+    try:
+        if only is not None:
+            return _copy_some(context, only, memo)
+        if isinstance(context, dict) and type(context) is not dict:
+            return _copy_other_dict(context, memo)
+        return _copy(context, memo)
+    except RecursionError:
+        raise ConfigurationError(
+            f"context ({type(context).__name__}): something in it is nested too deeply to be "
+            f"copied for a branch; hold it flat, or leave it out by context_include_keys="
+        ) from None
 
 
 def _copy(value: Any, memo: Memo) -> Any:
@@ -69,6 +78,8 @@ def _copy(value: Any, memo: Memo) -> Any:
         return value
     try:
         return copy.deepcopy(value, memo)
+    except RecursionError:  # not the object's own word, and a copy is promised
+        raise
     except Exception:  # locks, connections: whatever the object says, it cannot be copied
         return value
 
@@ -104,8 +115,14 @@ def _copy_deque(value: deque[Any], memo: Memo) -> deque[Any]:
 
 
 def _copy_tuple(value: tuple[Any, ...], memo: Memo) -> tuple[Any, ...]:
+    if all(type(item) in IMMUTABLE for item in value):
+        return value
     new = tuple(_copy(item, memo) for item in value)
-    return value if all(a is b for a, b in zip(new, value, strict=True)) else new
+    if all(a is b for a, b in zip(new, value, strict=True)):
+        new = value
+    # One that holds itself was copied meanwhile; one that is held often is copied once.
+    known: tuple[Any, ...] = memo.setdefault(id(value), new)
+    return known
 
 
 def _copy_fields(

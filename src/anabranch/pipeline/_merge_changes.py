@@ -102,7 +102,8 @@ class _Look:
         root = copy.original.context
         self._memo = copy.memo if context is copy.context else {**copy.memo, id(root): context}
         self._assumed: set[int] = set()  # what is being compared further up is assumed to be equal
-        self._at_home: set[int] = set()
+        # By id: what was looked at, which keeps it alive, and what stands in its place.
+        self._at_home: dict[int, tuple[Any, Any]] = {}
         self._originals: dict[int, Any] | None = None
 
     def left_alone(self, old: Any, new: Any) -> bool:
@@ -163,8 +164,10 @@ class _Look:
 
     def _home(self, value: Any) -> Any:
         kind = type(value)
-        if kind in IMMUTABLE or id(value) in self._at_home:
+        if kind in IMMUTABLE:
             return value
+        if id(value) in self._at_home:
+            return self._at_home[id(value)][1]
         if self._originals is None:
             self._originals = self._find_originals()
         old = self._originals.get(id(value))
@@ -172,8 +175,11 @@ class _Look:
             return old
         if kind is tuple:
             new = tuple([self._home(item) for item in value])
-            return value if all(a is b for a, b in zip(new, value, strict=True)) else new
-        self._at_home.add(id(value))
+            if all(a is b for a, b in zip(new, value, strict=True)):
+                new = value
+            self._at_home[id(value)] = value, new
+            return new
+        self._at_home[id(value)] = value, value
         for key, item, replace in _parts_of(value):
             new = self._home(item)
             if new is not item:
