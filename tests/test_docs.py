@@ -26,18 +26,28 @@ def blocks(page: Path, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def programs(page: Path) -> list[tuple[str, str | None]]:
+    """Find programs, each with what stands under it as its output, if anything does."""
+    found = re.findall(
+        r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", page.read_text(), re.DOTALL
+    )
+    return [(program, said or None) for program, said in found]
+
+
 BLOCKS = [
-    pytest.param(block, id=f"{named(page)}:{number}")
+    pytest.param(*block, id=f"{named(page)}:{number}")
     for page in PAGES
-    for number, block in enumerate(blocks(page, "python"))
+    for number, block in enumerate(programs(page))
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_python_block_runs(block, tmp_path):
+@pytest.mark.parametrize(("program", "said"), BLOCKS)
+def test_every_python_block_runs_as_a_file_and_prints_what_stands_under_it(program, said, tmp_path):
+    file = tmp_path / "example.py"  # not -c: the processes of the cpu lane import what they can
+    file.write_text(program, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
+        [sys.executable, "-W", "error", file],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -46,6 +56,7 @@ def test_every_python_block_runs(block, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout, "an example that prints nothing shows nothing"
+    assert said in (None, done.stdout.replace(f"{tmp_path}/", ""))
 
 
 @pytest.mark.slow
