@@ -37,6 +37,9 @@ class Owner(Protocol):
     ``suspended`` is called with what the call yields, while ``listens`` is true: to call it for
     each branch would cost more than all the rest. ``interrupted`` is called whenever the call is
     resumed by an error, as by a cancellation: asyncio throws it, trio sends an ``outcome.Error``.
+    ``recorded`` is asked when it then ends with an error: true if nobody is to hear of that, and
+    the call returns None. Of ten thousand branches that are cancelled at once, each exception
+    that goes on from here is a tenth of what its branch costs.
     """
 
     listens: bool
@@ -44,6 +47,7 @@ class Owner(Protocol):
 
     def suspended(self, trap: Any) -> None: ...
     def interrupted(self) -> None: ...
+    def recorded(self, error: BaseException) -> bool: ...
 
 
 @types.coroutine
@@ -51,12 +55,10 @@ def step_in(
     context: Context, coroutine: Coroutine[Any, Any, Any], owner: Owner
 ) -> Generator[Any, Any, Any]:
     """Await ``coroutine`` with ``context`` as its context, and tell ``owner`` how it goes."""
-    run = context.run
-    send = coroutine.send
     stops = _stops
-    sent = None
     try:
-        trap = run(send, None)
+        # Bound methods that a branch keeps while it sleeps are work for the garbage collector.
+        trap = context.run(coroutine.send, None)
         if owner.listens:
             owner.suspended(trap)
         owner.slept = coroutine
@@ -67,21 +69,33 @@ def step_in(
                     stops = _stops
                     yield from _pass_on_cancel(coroutine)
             except GeneratorExit:
-                run(coroutine.close)
+                context.run(coroutine.close)
                 raise
             except BaseException as error:
                 owner.interrupted()
-                trap = run(coroutine.throw, error)
+                try:
+                    trap = context.run(coroutine.throw, error)
+                except BaseException as end:
+                    if owner.recorded(end):
+                        return None
+                    raise
             else:
                 if sent.__class__ is Error:
                     owner.interrupted()
-                trap = run(send, sent)
+                    # It keeps an error, whose traceback will keep this frame: no ring of them.
+                    sent = [sent]
+                    try:
+                        trap = context.run(coroutine.send, sent.pop())
+                    except BaseException as end:
+                        if owner.recorded(end):
+                            return None
+                        raise
+                else:
+                    trap = context.run(coroutine.send, sent)
             if owner.listens:
                 owner.suspended(trap)
     except StopIteration as stop:
         return stop.value
-    finally:
-        sent = None  # trio's Error keeps the error, whose traceback keeps this frame: a ring
 
 
 def _pass_on_cancel(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:

@@ -86,13 +86,6 @@ class Hand(Lease):
                     many = not self._guest and ledger.ends_early()
                     if branch is None or not (many or self._is_own_cancel()):
                         raise
-                    plain = branch.timeout is None and branch.tries is None
-                    if many and plain and self._thread is None:
-                        self.branch = None  # what _record would do, without asking
-                        ledger.end(
-                            branch, Status.CANCELLED, branch.reason or ledger.why_cancelled()
-                        )
-                        return
                     self._record(branch, None)
                     if many:
                         return
@@ -148,6 +141,17 @@ class Hand(Lease):
                 ledger.grow_in_step()
         self.listens = ledger.unarmed
 
+    def recorded(self, error: BaseException) -> bool:
+        """Record a plain branch that ends because everything is being cancelled, and say so."""
+        ledger, branch = self.ledger, self.branch
+        if branch is None or branch.kind != ASYNC or branch.timeout is not None or self._guest:
+            return False
+        if error.__class__ is not ledger.runtime.Cancelled or not ledger.ends_early():
+            return False
+        self.branch = None
+        ledger.end(branch, Status.CANCELLED, branch.reason or ledger.why_cancelled())
+        return True
+
     async def _lease(self) -> bool:
         """Work under one cancel scope; True when a fresh one should follow it."""
         ledger = self.ledger
@@ -174,8 +178,7 @@ class Hand(Lease):
     async def _work(self) -> bool:
         """Run branches; True when the scope is used up, False when the hand should end."""
         ledger, held, origin = self.ledger, self.held, self._origin
-        clock, pop, append = ledger.clock, ledger.pop, ledger.ended.append
-        host = ledger.host
+        clock, host = ledger.clock, ledger.host
         nameplate: Any = (
             SimpleNamespace() if self._guest else ledger.runtime.lowlevel.current_task()
         )
@@ -186,7 +189,7 @@ class Hand(Lease):
             ):
                 self._succeed = True
                 return False
-            branch = pop() if now < ledger.deadline else None
+            branch = ledger.pop() if now < ledger.deadline else None
             if branch is None:
                 if ledger.dispatching is not None:
                     ledger.unpark()
@@ -222,6 +225,8 @@ class Hand(Lease):
                 except Exception as error:
                     self._failed(branch, error)
                 else:
+                    if branch.status is not None:  # recorded: everything is being cancelled
+                        return False
                     branch.status = Status.SUCCEEDED
             else:
                 branch = await self._run_other(branch, now)
@@ -231,7 +236,7 @@ class Hand(Lease):
                 branch.ended_at = now
                 if self._used_up and branch.status is Status.SUCCEEDED:
                     branch.reason = self._ignored(branch)
-                append(branch)
+                ledger.ended.append(branch)
                 if ledger.listening:
                     ledger.publish(branch)
             if self._used_up:

@@ -16,6 +16,7 @@ from anabranch import (
     BranchTimedOutError,
     Pipeline,
     PipelineResult,
+    Retry,
     Status,
     Step,
     StepFailedError,
@@ -47,6 +48,18 @@ async def test_a_result_has_what_the_contract_names() -> None:
     for name in (*names.split(), "token_counts", "branches", "completion_order"):
         getattr(result.step_history[0], name)
         getattr(result.step_history[0].branches["a"], name)
+
+
+async def test_a_result_has_its_fields_and_nothing_else_however_it_ended() -> None:
+    nested = Step.parallel("nested", {"deep": echo})
+    tried = Step("tried", fail, retry=Retry(attempts=2, wait=0))
+    branches = {"good": echo, "bad": fail, "late": sleep, "tried": tried, "nested": nested}
+    result = await result_of(branches, timeout=1, max_concurrency=4)
+    (step,) = result.step_history
+    assert vars(result).keys() == {field.name for field in attrs.fields(PipelineResult)}
+    names = {field.name for field in attrs.fields(StepResult)}
+    for each in (step, *step.branches.values(), step.branches["nested"].branches["deep"]):
+        assert vars(each).keys() == names, each.name
 
 
 async def test_results_are_frozen() -> None:

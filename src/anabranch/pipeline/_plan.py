@@ -236,18 +236,23 @@ def result_of(key: str, branch: Branch, what: str) -> StepResult[Any]:
     shared["success"] = status is Status.SUCCEEDED
     shared["status"] = status
     shared["reason"] = branch.reason
-    shared["latency_s"] = branch.ran_s
-    shared["queued_s"] = branch.queued_s
-    shared["attempts"] = int(branch.started_at is not None) if tries is None else tries.attempts
+    began_at, ended_at = branch.started_at, branch.ended_at
+    if began_at is None:  # as Branch.ran_s and queued_s have it; of 10,000, a call each tells
+        began_at, shared["attempts"] = ended_at, 0
+    shared["latency_s"] = ended_at - began_at
+    shared["queued_s"] = max(0.0, began_at - branch.queued_at)
     if tries is not None:
+        shared["attempts"] = tries.attempts
         shared["attempt_errors"] = tries.errors(branch.error)
     if account is not None:
         shared["cost_usd"], shared["token_counts"] = account.cost_usd, account.tokens
     inner = _inner(branch) if branch.fn is run_nested else None
     if inner is not None:
         return _around(inner, branch, shared, what)
-    shared["output"] = branch.value if status is Status.SUCCEEDED else None
-    shared["error"] = noted(branch.error, what)
+    if status is Status.SUCCEEDED:
+        shared["output"] = branch.value
+    if branch.error is not None:
+        shared["error"] = noted(branch.error, what)
     shared["feedback"] = feedback_of(branch)
     return made(StepResult, shared)
 
