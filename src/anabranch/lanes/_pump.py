@@ -20,7 +20,6 @@ if sys.platform != "win32":  # there are no scripts there, but everything else i
     import fcntl
     import termios
 
-PIECE = 64 * 1024
 LOOK_S = 1.0  # between two looks whether the process was stopped
 STOPPED_S = 5.0  # that it may be, until nobody is thought to let it go on
 BLIND_S = 0.02  # between two looks at a process of which the system gives no descriptor
@@ -106,11 +105,10 @@ class Pump:
         return bool(ready)
 
     def _read(self, pipe: int, stream: Stream) -> None:
-        piece = os.read(pipe, PIECE)
-        if piece:
+        count = stream.read(pipe)
+        if count:
             if pipe in self._owed:
-                self._owed[pipe] -= len(piece)
-            stream.add(piece)
+                self._owed[pipe] -= count
         else:
             del self.streams[pipe]
             self._poll.unregister(pipe)

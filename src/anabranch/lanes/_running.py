@@ -200,7 +200,7 @@ def _is_group(group: int) -> bool:
 def _finished(code: int | None, took: float, streams: list[Stream], notes: list[str]) -> Finished:
     out, err = streams
     broken = out.broken or err.broken
-    stdout, stderr = out.tail.get(), err.tail.get()
+    stdout, stderr = out.kept(), err.kept()
     number = -code if code is not None and code < 0 else None
     kind, error = "exit", None
     if number is not None:
@@ -217,7 +217,7 @@ def _finished(code: int | None, took: float, streams: list[Stream], notes: list[
         signal=number,
         stdout=stdout,
         stderr=stderr,
-        truncated=HELD in notes or out.tail.cut or err.tail.cut,
+        truncated=HELD in notes or out.cut or err.cut,
         duration_s=took,
         kind=kind,
         error=error,
