@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from functools import partial
-from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from anabranch._amounts import NOTHING, Amount, Amounts, Given, amounts
@@ -117,12 +116,7 @@ class Reservation:
             raise _refused(reason)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._open:
             self._end(self._estimate if kind is None else {})
 
@@ -135,12 +129,7 @@ class Reservation:
             raise _refused(reason)  # a shield, or the loop has not taken the call yet
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.__exit__(kind, error, traceback)
 
     def _end(self, spent: Amounts) -> None:

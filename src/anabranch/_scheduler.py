@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from anabranch._attempt import note_stop
@@ -143,12 +142,7 @@ class Scheduler:
         self._state = "open"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._state = "leaving"
         intake = self._intake
         if intake is not None and self._reads:  # else the reader is the run's, and reads on

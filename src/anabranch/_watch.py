@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 from anabranch._nursery import leave
@@ -69,12 +68,7 @@ class Watcher:
         self._nursery.start_soon(self._watch)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._scope.cancel(reason="what it watches has ended")
         swallowed = await leave(self._block, error, self._runtime)
         if self._broken is not None:

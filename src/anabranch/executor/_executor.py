@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from anabranch._branch import branch_of
@@ -100,12 +99,7 @@ class ConcurrentExecutor:
         self._binding.host()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.cleanup()
         await self._binding.all_ended()
 

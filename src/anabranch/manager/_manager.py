@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from anabranch._branch import Branch
@@ -199,12 +198,7 @@ class ConcurrencyManager:
         self._check_open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._leaving = True
         try:
             lanes = self._here()

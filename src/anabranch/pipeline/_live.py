@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -122,12 +121,7 @@ class LiveRun(Generic[Out]):
         self._nursery.start_soon(self._work)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self.outcomes.nobody_reads = True
         for scheduler in list(self._schedulers):
             scheduler.nobody_reads()

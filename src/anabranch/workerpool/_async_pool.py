@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ALL_COMPLETED, CancelledError
 from contextlib import ExitStack
 from contextvars import copy_context
-from types import TracebackType
 from typing import Any, Self
 
 from anabranch._branch import Branch
@@ -94,12 +93,7 @@ class AsyncWorkerPool:
         self._closed = False
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self._closed = True
         with self._threads:
             return await self._scheduler.__aexit__(kind, error, traceback)
