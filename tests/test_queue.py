@@ -5,6 +5,8 @@ import threading
 
 from anabranch._branch import PLAIN, Branch
 from anabranch._queue import Queue
+from anabranch._retry import Retry
+from anabranch._tries import Tries
 from anabranch._work import Status
 
 
@@ -121,3 +123,55 @@ def test_trimming_forgets_the_head_only_and_keeps_the_order():
     queue.trim()
     assert len(queue) == 4
     assert drain(queue) == ["5", "0", "1", "2"]
+
+
+def tried(key, priority=0):
+    """Return a branch that was begun before."""
+    found = branch(key, priority)
+    found.may_be_tried(Tries(Retry()))
+    found.tries.begun = 1
+    return found
+
+
+def test_further_attempts_come_ahead_of_their_priority_in_the_order_in_which_they_fell_due():
+    queue = Queue()
+    for each in [branch("new"), branch("urgent", 1), branch("idle", -1)]:
+        queue.push(each)
+    for each in [tried("a"), tried("idle again", -1), tried("b"), tried("urgent again", 1)]:
+        queue.push(each)
+    queue.push(tried("c"))
+    first = queue.pop()
+    queue.put_back(first)
+    queue.prune()
+    expected = ["urgent again", "urgent", "a", "b", "c", "new", "idle again", "idle"]
+    assert drain(queue) == expected
+
+
+def test_what_is_put_back_while_the_first_priority_comes_is_not_lost():
+    """As a thread may, which pops what is not for it at the moment in which priorities begin."""
+
+    class Late(Queue):
+        __slots__ = ()
+        waits = True
+
+        @property
+        def _levels(self):
+            found = Queue._levels.__get__(self)
+            if found is None and not Late.waits:  # asked by put_back: now the loop goes over
+                Late.waits = True
+                self.push(branch("urgent", 5))
+                return None
+            return found
+
+        @_levels.setter
+        def _levels(self, levels):
+            Queue._levels.__set__(self, levels)
+
+    queue = Late()
+    for key in "abc":
+        queue.push(branch(key))
+    first = queue.pop()
+    Late.waits = False
+    queue.put_back(first)
+    assert len(queue) == 4
+    assert drain(queue) == ["urgent", "a", "b", "c"]

@@ -101,7 +101,7 @@ def _tries_again(
     if seconds > 0:
         alarm_of(ledger).wake(branch, moment)
     else:
-        ledger.queue.put_back(branch)
+        ledger.queue.push(branch)
     if branch.timeout is not None:
         strike = partial(_strike, ledger, branch.begun)
         alarm_of(ledger).strike(branch, branch.own_deadline(moment), strike)

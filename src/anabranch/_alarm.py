@@ -2,7 +2,7 @@
 
 A heap of moments and one transient task, which lives as long as a branch needs it.
 No token is held here: a branch whose next attempt is due is queued again, ahead of those that
-came after it. What a branch has outrun by beginning is void, and is forgotten by and by.
+were not begun yet. What a branch has outrun by beginning is void, and is forgotten by and by.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Alarm:
         while heap and (heap[0][0] <= now or not _holds(heap[0])):
             due.append(heappop(heap))
         again = [entry[3] for entry in due if entry[4] is None and _holds(entry)]
-        for branch in reversed(again):  # each goes to the head
-            ledger.queue.put_back(branch)
+        for branch in again:
+            ledger.queue.push(branch)
         for entry in due:
             if entry[4] is not None and _holds(entry):
                 entry[4](entry[3])

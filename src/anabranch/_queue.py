@@ -1,5 +1,8 @@
 """Order the branches that wait: the most urgent first, first come first among equals.
 
+A branch that is tried again comes ahead of those of its priority that were not begun yet, and
+behind those that are tried again like itself: whoever has waited longest is next there too.
+
 Most queues know one priority, 0: a deque, whose ends threads and the loop may use at once,
 because appending to it and popping from it are atomic. A queue of several has a deque for each,
 a heap of the priorities in use, and a lock: it costs the same with two priorities as with a
@@ -13,12 +16,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from itertools import repeat, starmap
 
 from anabranch._branch import Branch
 
 
 class Queue:
-    """Keep queued branches in levels of equal priority."""
+    """Keep queued branches in levels: two for each priority, the upper one for further attempts."""
 
     __slots__ = ("_count", "_heap", "_levels", "_lock", "_plain")
 
@@ -37,10 +41,11 @@ class Queue:
 
     def push(self, branch: Branch) -> None:
         """Append ``branch`` to its level."""
-        if branch.priority or self._levels is not None:
-            self.push_levels([branch])
-        else:
+        plain = branch.tries is None and not branch.priority
+        if self._levels is None and (plain or not _level_of(branch)):
             self._plain.append(branch)
+        else:
+            self.push_levels([branch])
 
     def push_all(self, branches: list[Branch]) -> None:
         """Append branches that all have priority 0, to a queue that knows no other."""
@@ -51,9 +56,11 @@ class Queue:
         levels = self._levels if self._levels is not None else self._begin_levels()
         with self._locked():
             for branch in branches:
-                level = levels.get(branch.priority)
+                # Mostly a branch is new: to ask `_level_of` would cost more than all the rest.
+                number = 2 * branch.priority if branch.tries is None else _level_of(branch)
+                level = levels.get(number)
                 if level is None:
-                    level = self._add_level(branch.priority)
+                    level = self._add_level(number)
                 level.append(branch)
                 self._count += 1
 
@@ -74,13 +81,15 @@ class Queue:
 
     def put_back(self, branch: Branch) -> None:
         """Put a branch at the head of its level."""
-        if self._levels is None and not branch.priority:
+        number = _level_of(branch)
+        if self._levels is None and not number:
             self._plain.appendleft(branch)
+            self._take_late()
             return
         levels = self._levels if self._levels is not None else self._begin_levels()
         with self._locked():
-            level = levels.get(branch.priority)
-            (self._add_level(branch.priority) if level is None else level).appendleft(branch)
+            level = levels.get(number)
+            (self._add_level(number) if level is None else level).appendleft(branch)
             self._count += 1
 
     def waiting(self) -> list[Branch]:
@@ -88,7 +97,7 @@ class Queue:
         if self._levels is None:
             return [branch for branch in list(self._plain) if branch.status is None]
         with self._locked():
-            ordered = [self._levels[priority] for priority in sorted(self._levels, reverse=True)]
+            ordered = [self._levels[number] for number in sorted(self._levels, reverse=True)]
             return [branch for level in ordered for branch in level if branch.status is None]
 
     def prune(self) -> None:
@@ -129,21 +138,36 @@ class Queue:
         levels: dict[int, deque[Branch]] = {}
         with self._lock:
             self._levels = levels
-            while self._plain:
-                try:
-                    branch = self._plain.popleft()
-                except IndexError:  # the thread was quicker
-                    break
-                (levels.get(0) or self._add_level(0)).append(branch)
-                self._count += 1
+            level = self._add_level(0)
+            try:
+                level.extend(starmap(self._plain.popleft, repeat((), len(self._plain))))
+            except IndexError:  # the thread was quicker
+                pass
+            self._count = len(level)
         return levels
 
-    def _add_level(self, priority: int) -> deque[Branch]:
+    def _take_late(self) -> None:
+        """Take what a thread has put back while the loop went over to several levels."""
+        if self._levels is None:
+            return
+        with self._locked():
+            while self._plain:
+                level = self._levels.get(0)
+                (self._add_level(0) if level is None else level).appendleft(self._plain.pop())
+                self._count += 1
+
+    def _add_level(self, number: int) -> deque[Branch]:
         assert self._levels is not None, "there are levels by now"
-        level = self._levels[priority] = deque()
-        heappush(self._heap, -priority)
+        level = self._levels[number] = deque()
+        heappush(self._heap, -number)
         return level
 
     def _locked(self) -> threading.Lock:
         assert self._lock is not None, "it comes with the levels"
         return self._lock
+
+
+def _level_of(branch: Branch) -> int:
+    """Return the number of a branch's level; larger is more urgent."""
+    tries = branch.tries
+    return 2 * branch.priority + (tries is not None and tries.begun > 0)

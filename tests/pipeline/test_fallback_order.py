@@ -1,4 +1,4 @@
-"""When a fallback is called: next, for its branch is under way already."""
+"""When a further attempt, or a fallback, is called: its branch is under way already."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from anabranch import Pipeline, Step
+from anabranch import Pipeline, Retry, Step
 
 
 async def test_a_fallback_goes_ahead_of_all_that_are_queued_the_urgent_too() -> None:
@@ -36,3 +36,29 @@ async def test_a_fallback_goes_ahead_of_all_that_are_queued_the_urgent_too() -> 
     result = await Pipeline([step]).run(None)
     assert result.success
     assert called == ["main", "instead", "c", "b"]
+
+
+async def test_further_attempts_are_made_in_the_order_in_which_they_fell_due() -> None:
+    called: list[str] = []
+
+    def flaky(name: str) -> Any:
+        async def call(data: Any) -> None:
+            called.append(name)
+            if called.count(name) == 1:
+                raise ConnectionError
+
+        return call
+
+    async def long(data: Any) -> None:
+        called.append("long")
+        await anyio.sleep(10)
+
+    waits = {"late": 3.0, "early": 1.0, "middle": 2.0, "at once": 0.0}
+    branches: dict[str, Any] = {
+        name: Step(name, flaky(name), retry=Retry(attempts=2, wait=wait, jitter=0))
+        for name, wait in waits.items()
+    }
+    step = Step.parallel({**branches, "long": long, "new": flaky("new")}, max_concurrency=1)
+    await Pipeline([step]).run(None)
+    assert called[:6] == ["late", "early", "middle", "at once", "at once", "long"]
+    assert called[6:] == ["early", "middle", "late", "new"]
