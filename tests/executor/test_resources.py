@@ -243,3 +243,27 @@ class TestHerds:
         assert 1 <= peaks[0] <= 3
         assert 3 < peaks[1] <= 20
         assert all(each["success"] for each in results)
+
+    async def test_a_machine_that_others_fill_is_waited_for_no_longer_than_the_timeout(
+        self, tmp_path
+    ):
+        script = scripts(tmp_path)
+        manager = ResourceManager(sampler=Machine(tmp_path, cpu=0.9))
+        executor = ConcurrentExecutor(2, manager, on_pressure="wait", timeout=0.4)
+        with anyio.fail_after(5):
+            results = await executor.execute_batch([("m", script("ok.py"))] * 3)
+        assert {each["kind"] for each in results} == {"resources"}
+        words = "CPU usage too high: 90.0% (threshold: 80.0%), for 0.4 s (timeout=)"
+        assert results[0]["error"] == f"Insufficient system resources: {words}"
+
+    async def test_a_machine_that_is_full_of_our_own_scripts_is_waited_for(self, tmp_path):
+        script = scripts(tmp_path)
+        machine = Machine(tmp_path, cpu=0.1, each=0.75, cores=1)
+        executor = ConcurrentExecutor(
+            4, ResourceManager(sampler=machine), on_pressure="wait", timeout=2.5
+        )
+        module = ("m", script("runs.py"), [str(tmp_path), "1"])
+        began = time.monotonic()
+        results = await executor.execute_batch([module] * 4)
+        assert [each["error"] for each in results] == [None] * 4
+        assert time.monotonic() - began > 3.5, "one after the other, the last waited for too long"

@@ -42,7 +42,8 @@ class ConcurrentExecutor:
         max_concurrent: how many run at once, of all calls together.
         resource_manager: asked before each script starts; None for no such check.
         on_pressure: what happens where it says no: ``reject`` the script, or ``wait``.
-        timeout: seconds that a script may run, for calls that give none.
+        timeout: seconds that a script may run, for calls that give none; and that it waits for
+            room at most while no other script of this executor runs, whose end would make some.
         retry: a Retry: when a script that failed runs again; an error that its ``on=`` is asked
             about is a ScriptFailedError, whose ``finished.kind`` says how it failed.
         journal: a recorder that each outcome is handed to before it is returned. An open Journal
@@ -93,6 +94,7 @@ class ConcurrentExecutor:
         self._keeper: Keeper | None = journal if isinstance(journal, Keeper) else None
         self._resume_failed = resume_failed
         self._wrapper = SubprocessWrapper()
+        self._running = 0
         self._binding = Binding(where)
 
     async def __aenter__(self) -> Self:
@@ -184,17 +186,24 @@ class ConcurrentExecutor:
             raise _failed(Finished(kind="not_found", error=str(error))) from None
         except ConfigurationError as error:
             raise _failed(Finished(kind="spawn", error=str(error))) from None
-        ended = None
+        timeout = self._timeout_of(module)
+        ended: Callable[[], object] = bool
         if self.resource_manager is not None:
-            reason, ended = await admitted(self.resource_manager, waits=self._waits)
+            reason, ended = await admitted(
+                self.resource_manager,
+                waits=self._waits,
+                patience=timeout,
+                busy=lambda: self._running > 0,
+            )
             if reason is not None:
                 error_words = f"Insufficient system resources: {reason}"
                 raise _failed(Finished(kind="resources", error=error_words))
+        self._running += 1
         try:
-            finished = await self._wrapper.run_script(script, self._timeout_of(module))
+            finished = await self._wrapper.run_script(script, timeout)
         finally:
-            if ended is not None:
-                ended()
+            self._running -= 1
+            ended()
         if not finished.success:
             raise _failed(finished)
         return finished

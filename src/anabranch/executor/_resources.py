@@ -177,23 +177,37 @@ class ResourceManager:
 
 
 async def admitted(
-    manager: ResourceManager, *, waits: bool
+    manager: ResourceManager,
+    *,
+    waits: bool,
+    patience: float | None = None,
+    busy: Callable[[], bool] = bool,
 ) -> tuple[str | None, Callable[[], None]]:
     """Ask whether one more script may start; with ``waits``, until it may.
 
     What only a guess speaks against is waited for in any case: the next sample tells.
 
+    Args:
+        patience: seconds that are waited at most while nothing of the caller's own runs, whose end
+            would make room; None for ever.
+        busy: tells whether something does.
+
     Returns:
         why not, None if it may; and what to call when it has ended.
     """
-    runtime = current_host().runtime
+    host = current_host()
+    alone_since: float | None = None
     while True:
         room, ended = await in_thread(manager.admit)
         if room.ok:
             return None, ended
         if room.never or not (room.guessed or waits):
             return room.reason, ended
-        await runtime.sleep(AGAIN_S)
+        now = host.clock()
+        alone_since = None if busy() else alone_since if alone_since is not None else now
+        if patience is not None and alone_since is not None and now - alone_since >= patience:
+            return f"{room.reason}, for {patience:g} s (timeout=)", ended
+        await host.runtime.sleep(AGAIN_S)
 
 
 async def in_thread(fn: Callable[[], T]) -> T:
