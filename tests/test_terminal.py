@@ -96,6 +96,19 @@ def test_a_line_says_how_far_a_step_is() -> None:
         assert words in out
 
 
+def test_a_narrow_terminal_shows_names_and_numbers_whole() -> None:
+    console = terminal(60, color_system=None)
+    progress = Progress(console)
+    tell(progress, StepStarted(0.0, "parse", 1790), StepStarted(0.0, "compare/one by one", 1790))
+    tell(progress, *branches("parse", 356, 100), LimitChanged(0.0, "parse", 200, 256, "probe"))
+    tell(progress, *branches("parse", 0, 7, Status.CANCELLED))
+    out = drawn(progress, console)
+    for words in ("parse", "107/1,790", "249 running", "7 stopped", "limit 256", "one by one"):
+        assert words in out
+    assert "…" not in out
+    assert out.count("\n") == 2
+
+
 def test_a_limit_that_moved_says_why() -> None:
     console = terminal(color_system=None)
     progress = Progress(console)

@@ -119,6 +119,8 @@ def table(found: dict[str, Any]) -> str:
         f"Parsed at once in {together:.1f} s, one after another in {alone:.1f} s",
         f"So at once was {alone / together:.2f} times as fast",
     ]
+    if together > alone:
+        lines.append("(there is one core only, or something else kept the cores busy meanwhile)")
     return "\n".join(lines)
 
 

@@ -40,6 +40,9 @@ SHOWN: Final = 7  # lines; one more counts the rest
 KEPT: Final = 64
 NAME_LENGTH: Final = 40
 REASON_LENGTH: Final = 60
+NAME, BAR, RATE, WHY = 0, 1, 7, 9  # columns
+LEFT_OUT: Final = {BAR, RATE, WHY}  # on a terminal that is less than ...
+ROOMY: Final = 80  # ... columns wide, or the names and numbers would be cut
 _STOPPED: Final = (Status.CANCELLED, Status.REJECTED, Status.ABANDONED)
 SHOW_CURSOR: Final = "\x1b[?25h"
 
@@ -119,16 +122,20 @@ class Progress:
         lines = list(self._lines.values())
         urgent = sorted(lines, key=lambda line: (line.open > 0, line.ended or 0.0), reverse=True)
         shown = urgent[:SHOWN]
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True, overflow="ellipsis")
-        grid.add_column(width=20)
-        for _ in range(7):
-            grid.add_column(no_wrap=True, justify="right")
-        grid.add_column(no_wrap=True, overflow="ellipsis")
         now = self._console.get_time()
-        for line in lines:
-            if line in shown:
-                grid.add_row(*_cells(line, now))
+        rows = [_cells(line, now) for line in lines if line in shown]
+        narrow = self._console.width < ROOMY
+        kept = _kept(rows, LEFT_OUT if narrow else set())
+        grid = Table.grid(padding=(0, 1 if narrow else 2, 0, 0))
+        for at in kept:
+            if at == BAR:
+                grid.add_column(width=20)
+            elif at in (NAME, WHY):
+                grid.add_column(no_wrap=True, overflow="ellipsis")
+            else:
+                grid.add_column(no_wrap=True, justify="right")
+        for row in rows:
+            grid.add_row(*(row[at] for at in kept))
         rest = len(lines) - len(shown) + self._dropped
         if rest:
             grid.add_row(Text(f"... and {rest:,} more steps", style="dim"))
@@ -156,6 +163,12 @@ class Progress:
                 self._dropped += 1
                 return True
         return False
+
+
+def _kept(rows: Sequence[Sequence[Text | ProgressBar]], left_out: set[int]) -> list[int]:
+    """Choose the columns to draw: those that say something, and have room."""
+    told = {NAME} | {at for row in rows for at, cell in enumerate(row) if str(cell)}
+    return sorted(told - left_out)
 
 
 def _cells(line: Line, now: float) -> list[Text | ProgressBar]:
