@@ -215,6 +215,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: leaves(one of {KINDS}, reason=...)")
 
 
+def pytest_collection_finish() -> None:
+    # Thousands of tests stay till the end: a look through all of them takes half a second, and
+    # those who look for what they left behind themselves would do so again and again.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def all_home() -> Iterator[Callable[[Lender], Lender]]:
     """Take limiters, and see at the end that all of their tokens are home."""
