@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Measure which branches of the engine the tests take: python3 scripts/coverage.py.
 
-Floors 0 to 4 of src/anabranch are measured, on both loops together, child processes too.
---all       run all tests, where else the slow ones draw 100 programs instead of 2,000
+Floors 0 to 4 of src/anabranch are measured, on both loops together, child processes too, by the
+tests of these floors; on all cores.
+--all       run all tests, those of the top floor, documents and tools too, and draw 2,000 programs
+            where else 100 do
 --lines     name the lines and the branches that no test takes
 --report    only say again what the last run has measured
 --least P   percent of branches below which the exit code is 1; 95 unless said otherwise
