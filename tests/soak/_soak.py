@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Soak:
     tell: Callable[[Soak, str], None] = lambda _, __: None
     stopped: bool = False
     rounds: Counter[str] = attrs.field(factory=Counter)
-    took: Counter[str] = attrs.field(factory=Counter)
+    took: defaultdict[str, float] = attrs.field(factory=lambda: defaultdict(float))
     did: Counter[str] = attrs.field(factory=Counter)
     injected: Counter[str] = attrs.field(factory=Counter)
     samples: list[Sample] = attrs.field(factory=list)
@@ -116,7 +116,7 @@ class Soak:
         if warm and not any(self.rounds[each] < self.warm_up for each in self.acts):
             self.samples.append(sample(self.began))
         self.rounds[name] += 1
-        self.took[name] += time.monotonic() - start  # type: ignore[assignment]  # seconds
+        self.took[name] += time.monotonic() - start
         self.did += this.did
         self.injected += this.injected
         self.findings += [Finding(number, name, says) for says in this.broken]
