@@ -34,11 +34,12 @@ _LOCK = threading.RLock()  # a finalizer that charges may be called anywhere, an
 class Account:
     """Sum what was charged below one branch, or one step."""
 
-    __slots__ = ("above", "sums")
+    __slots__ = ("above", "refused", "sums")
 
     def __init__(self, above: Sums | None) -> None:
         self.above = above
         self.sums: Amounts = NOTHING
+        self.refused = 0  # branches that returned a cost which cannot be meant
 
     @property
     def cost_usd(self) -> float | None:
@@ -58,9 +59,11 @@ class Pool:
     above: Sums | None = None  # of the branch of another run in which this one was started
     branch: Charged | None = None  # of the step that runs in the pipeline's own task
     sums: Amounts = NOTHING
+    refused = 0
     limits: Amounts = NOTHING
     reserved: Amounts = NOTHING
     reason = ""
+    at_once = False  # a guard charges branches for what they return, as each of them ends
     over = False  # the run has ended
     _trip: Callable[[str], None] | None = None
 

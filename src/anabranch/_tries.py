@@ -101,16 +101,17 @@ class Tries:
 
     def words(self, status: Status, error: BaseException | None, reason: str) -> str:
         """Say in a sentence how the branch ended."""
+        more = f", {reason}" if reason else ""
         if self.fell_back:
             if status is Status.SUCCEEDED:
-                return f"its fallback succeeded, after {self.after}"
+                return f"its fallback succeeded, after {self.after}{more}"
             if status is Status.FAILED and error is not None:
                 return f"its fallback {_failed(error)}, after {self.after}"
             return f"{status}: {reason}, in its fallback after {self.after}"
         total = "" if self.retry is None else f" of {self.retry.attempts}"
         times = f" at attempt {self.attempts}{total}" if self.attempts > 1 else ""
         if status is Status.SUCCEEDED:
-            return f"succeeded{times}"
+            return f"succeeded{times}{more}"
         if status is Status.FAILED and error is not None:
             why = f"; no further attempt: {self.refused}" if self.refused else ""
             return f"raised {words_of(error)}{times}{why}"

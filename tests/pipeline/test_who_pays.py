@@ -1,16 +1,24 @@
-"""See that a charge is in the cost of its step too where none of its branches makes it."""
+"""See that a charge is in the cost of its step too where none of its branches makes it.
+
+And that what was returned and cannot be charged is told in the result.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from anabranch import (
     Budget,
+    CancelWhen,
+    ExecutionConfig,
+    Halt,
     Job,
     Pipeline,
     PipelineResult,
+    ResourceLimits,
     Retry,
     Step,
     UsageLimitExceededError,
@@ -116,7 +124,8 @@ async def test_what_on_costs_is_the_branchs(fn: Any) -> None:
         return True
 
     step = Step("tried", fn, retry=Retry(attempts=3, wait=0, jitter=0, on=on))
-    result = await Pipeline([Step.parallel({"tried": step, "other": charged_list})]).run(10)
+    other = Step("other", charged_list, lane="inline")
+    result = await Pipeline([Step.parallel({"tried": step, "other": other})]).run(10)
     costs = {key: each.cost_usd for key, each in result.step_history[0].branches.items()}
     assert costs == {"tried": 2, "other": 10}
     assert result.step_history[0].cost_usd == 12
@@ -162,3 +171,99 @@ async def test_a_conclusion_that_passes_the_budget_is_in_the_cost_of_its_step() 
     step = result.step_history[0]
     assert step.cost_usd == result.usage.cost_usd == 19
     assert step.branches["a"].success
+
+
+# What is returned ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"halt": Halt()}, {"cancel_when": [CancelWhen("a", "failed", cancel="b")]}],
+)
+async def test_what_a_branch_returns_is_charged_where_rules_look_at_it_too(options: Any) -> None:
+    """Rules hear of each branch that ends, as the guard of a budget does, which charges at once."""
+    step = Step.parallel({"a": answers(1), "b": answers(2)}, **options)
+    result = await Pipeline([step]).run()
+    assert result.usage.cost_usd == result.step_history[0].cost_usd == 3
+
+
+async def test_what_a_branch_returns_is_charged_under_resource_limits_too() -> None:
+    limits = ExecutionConfig(resource_limits=ResourceLimits(max_memory_mb=10**6))
+    result = await Pipeline([Step.parallel({"a": answers(1)})], execution_config=limits).run()
+    assert result.usage.cost_usd == 1
+
+
+# What cannot be charged ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class Answer:
+    cost_usd: Any = None
+    token_counts: Any = None
+
+
+WRONG = "not charged for what it returned: Answer: cost_usd=-1 cannot be meant; "
+
+
+def answers(cost: Any) -> Any:
+    async def answer(_: Any) -> Answer:
+        await anyio.sleep(1)
+        return Answer(cost, 5)
+
+    return answer
+
+
+def answer_at_once(cost: Any) -> Answer:
+    return Answer(cost, 5)
+
+
+@pytest.mark.parametrize("budget", [None, Budget(cost_usd=99)])
+async def test_a_returned_cost_that_cannot_be_meant_is_told_in_both_results(budget: Any) -> None:
+    tried = Step("tried", answers(-1), retry=Retry(attempts=2))
+    branches = {"wrong": answers(-1), "right": answers(1), "tried": tried}
+    for step in (
+        Step.parallel("p", branches),
+        Step.parallel("p", branches, cancel_when=[CancelWhen("right", "failed", cancel="wrong")]),
+        Step.map_over("m", Step("s", answer_at_once, lane="inline"), items=[-1, 1, -1]),
+    ):
+        result = await Pipeline([step]).run(1, budget=budget)
+        found = result.step_history[0]
+        assert result.success
+        assert (result.usage.cost_usd, result.usage.tokens) == (1, 15)
+        words = "2 returned a cost that cannot be meant, and were not charged for it"
+        assert found.feedback == f"3 of 3 branches succeeded; {words}"
+        first, right, last = found.branches.values()
+        for wrong in (first, last):
+            assert wrong.reason.startswith(WRONG)
+            assert wrong.feedback == f"succeeded, {wrong.reason}"
+            assert wrong.output == Answer(-1, 5)
+        assert right.reason == ""
+
+
+async def test_a_single_step_tells_it_too() -> None:
+    for step in (Step("s", answers(-1)), Step("s", answers(-1), timeout=9)):
+        result = await Pipeline([step]).run(1)
+        assert result.step_history[0].feedback.startswith(f"succeeded, {WRONG}")
+
+
+async def test_a_live_run_and_its_outcomes_tell_it() -> None:
+    mapped = Step.map_over("m", answers(-1), items=range(3))
+    async with Pipeline([mapped]).open() as run:
+        reasons = [outcome.reason async for outcome in run.outcomes]
+    assert len(reasons) == 3
+    assert all(reason.startswith(WRONG) for reason in reasons)
+    assert "3 returned a cost that cannot be meant" in run.result.step_history[0].feedback
+
+
+async def test_a_cost_that_cannot_be_read_is_told() -> None:
+    class Odd:
+        @property
+        def cost_usd(self) -> float:
+            raise KeyError("price")
+
+    async def odd(_: Any) -> Odd:
+        return Odd()
+
+    result = await Pipeline([Step.parallel({"odd": odd})]).run()
+    words = "not charged for what it returned: Odd: cost_usd cannot be read (KeyError: 'price')"
+    assert result.step_history[0].branches["odd"].reason == words

@@ -38,6 +38,7 @@ class Guard:
         self.scope: Any = None
         self.spared: Counter[Scheduler] = Counter()
         self._run = run
+        run.pool.at_once = True
         self._open: dict[Scheduler, None] = {}
 
     def opened(self, scheduler: Scheduler) -> None:

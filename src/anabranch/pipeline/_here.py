@@ -6,7 +6,7 @@ from anabranch._branch import Branch
 from anabranch._runtime import own_cancel
 from anabranch._work import Status
 from anabranch.pipeline._node import Frame
-from anabranch.pipeline._returned import charge_value
+from anabranch.pipeline._returned import charge_here
 
 
 async def run_here(branch: Branch, frame: Frame) -> None:
@@ -19,7 +19,7 @@ async def run_here(branch: Branch, frame: Frame) -> None:
     try:
         branch.value = await branch.fn(*branch.args, **branch.kwargs)
         branch.status = Status.SUCCEEDED
-        charge_value(branch.value)
+        charge_here(branch)
     except Exception as error:
         branch.error = error
         branch.status = Status.FAILED

@@ -33,7 +33,7 @@ from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import StepResult
-from anabranch.pipeline._returned import charge_all, costs_of
+from anabranch.pipeline._returned import charge_all, costs_of, uncharged
 from anabranch.pipeline._stopped import is_spared
 from anabranch.pipeline._terms import (
     Terms,
@@ -255,7 +255,7 @@ class _Mapping:
             name=name,
             success=success,
             status=status,
-            feedback=words if why else words + ledger.remark,
+            feedback=words if why else words + ledger.remark + uncharged(ledger.account),
             reason=why or halted,
             output=output if self._keeps else None,
             error=error,

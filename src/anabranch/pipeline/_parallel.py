@@ -21,7 +21,7 @@ from anabranch.pipeline._merge_terms import MergeTerms
 from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import NO_COUNTS, StepResult, made
-from anabranch.pipeline._returned import charge_all
+from anabranch.pipeline._returned import charge_all, uncharged
 from anabranch.pipeline._rules import Rules
 from anabranch.pipeline._stopped import is_spared, why_stopped
 from anabranch.pipeline._terms import (
@@ -296,7 +296,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             "status": status,
             "output": output,
             "error": None if success else group_of(name, results),
-            "feedback": words if why else words + ledger.remark,
+            "feedback": words if why else words + ledger.remark + uncharged(account),
             "reason": why or halted,
             "attempts": 1,
             "attempt_errors": (),
