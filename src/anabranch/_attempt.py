@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from outcome import Error
 
 from anabranch._runtime import current, may_be_left
 
+_OVER: Final = object()
 _stops = 0  # how often branches were stopped; only ever compared
 
 
@@ -72,30 +73,35 @@ def step_in(
                 context.run(coroutine.close)
                 raise
             except BaseException as error:
-                owner.interrupted()
-                try:
-                    trap = context.run(coroutine.throw, error)
-                except BaseException as end:
-                    if owner.recorded(end):
-                        return None
-                    raise
+                trap = _interrupt(context, coroutine.throw, [error], owner)
             else:
-                if sent.__class__ is Error:
-                    owner.interrupted()
-                    # It keeps an error, whose traceback will keep this frame: no ring of them.
-                    sent = [sent]
-                    try:
-                        trap = context.run(coroutine.send, sent.pop())
-                    except BaseException as end:
-                        if owner.recorded(end):
-                            return None
-                        raise
-                else:
+                if sent.__class__ is not Error:
                     trap = context.run(coroutine.send, sent)
-            if owner.listens:
+                else:
+                    sent = [sent]
+                    trap = _interrupt(context, coroutine.send, sent, owner)
+            if owner.listens:  # it does after an interruption
+                if trap is _OVER:
+                    return None
                 owner.suspended(trap)
     except StopIteration as stop:
         return stop.value
+
+
+def _interrupt(
+    context: Context, resume: Callable[[Any], Any], error: list[Any], owner: Owner
+) -> Any:
+    """Resume a call by an error; ``_OVER`` if it ends with one that nobody is to hear of.
+
+    The error is taken out of its list: its traceback will keep these frames, a ring.
+    """
+    owner.interrupted()
+    try:
+        return context.run(resume, error.pop())
+    except BaseException as end:
+        if owner.recorded(end):
+            return _OVER
+        raise
 
 
 def _pass_on_cancel(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
