@@ -58,10 +58,11 @@ def simulate_command(
         plot: Draw limit, load and throughput of one scenario over time, into this SVG file.
         json: Print one JSON object a line, for each play.
     """
-    return simulate_all(controller, scenario, seeds, plot, as_json=json)
+    work = partial(_simulate, controller, scenario, seeds, plot, as_json=json)
+    return guarded(work, unwritable=plot)
 
 
-def simulate_all(
+def _simulate(
     controllers: Sequence[str],
     scenarios: Sequence[str],
     seeds: Sequence[int],
@@ -69,19 +70,7 @@ def simulate_all(
     *,
     as_json: bool,
 ) -> int:
-    """Play each law in each scenario by each seed, and return the exit code."""
-    work = partial(_simulate_all, controllers, scenarios, seeds, plot_file, as_json=as_json)
-    return guarded(work, unwritable=plot_file)
-
-
-def _simulate_all(
-    controllers: Sequence[str],
-    scenarios: Sequence[str],
-    seeds: Sequence[int],
-    plot_file: Path | None,
-    *,
-    as_json: bool,
-) -> int:
+    """Play each law in each scenario by each seed."""
     laws = {name: law_named(name) for name in controllers}
     names = list(dict.fromkeys(scenarios)) or list(SCENARIOS)
     for name in names:
