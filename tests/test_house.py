@@ -208,11 +208,14 @@ def test_the_rule_leaves_the_innocent_alone(measure: Measure) -> None:
     assert not list(measure.rule(house.Source("x.py", INNOCENT)))
 
 
-def test_public_names_say_that_they_are_of_anabranch() -> None:
-    package = importlib.import_module("anabranch")
+@pytest.mark.parametrize("home", ["anabranch", "anabranch.samplers", "anabranch.testing"])
+def test_public_names_say_that_they_are_of_anabranch(home: str) -> None:
+    package = importlib.import_module(home)
     public = {name: getattr(package, name) for name in getattr(package, "__all__", ())}
-    modules = {name: getattr(value, "__module__", "anabranch") for name, value in public.items()}
-    assert {name: module for name, module in modules.items() if module != "anabranch"} == {}
+    modules = {name: getattr(value, "__module__", home) for name, value in public.items()}
+    assert {
+        name: module for name, module in modules.items() if module not in (home, "anabranch")
+    } == {}
 
 
 def test_the_root_holds_only_what_belongs_there() -> None:

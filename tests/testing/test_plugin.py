@@ -204,7 +204,8 @@ def test_virtual_time_that_passes_over_a_thread_is_told(run: Any) -> None:
     result = run(OVER_A_THREAD, "-W", "default")
     result.assert_outcomes(passed=2, warnings=2)
     result.stdout.fnmatch_lines(["*VirtualTimeWarning*while 1 call ran*"])
-    run(OVER_A_THREAD, "-W", "error").assert_outcomes(passed=2, errors=2)
+    as_error = "error::anabranch.testing.VirtualTimeWarning"
+    run(OVER_A_THREAD, "-W", as_error).assert_outcomes(passed=2, errors=2)
 
 
 FIXTURES = """

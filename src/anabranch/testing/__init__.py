@@ -108,10 +108,17 @@ __all__ = [
     "waits_for",
 ]
 
+for _name in __all__:  # what users read in a traceback is where they import it from
+    if str(getattr(globals().get(_name), "__module__", "")).startswith("anabranch.testing."):
+        globals()[_name].__module__ = __name__
+del _name
+
 
 def __getattr__(name: str) -> Any:
     if name not in _DRAWN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from anabranch.testing import _strategies  # Hypothesis, for those only who draw with it
 
-    return getattr(_strategies, name)
+    value = getattr(_strategies, name)
+    value.__module__ = __name__
+    return value
