@@ -217,3 +217,16 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(argv, words, cap
     with pytest.raises(SystemExit, match="2"):
         main(argv)
     assert words in capsys.readouterr().err
+
+
+def test_a_round_that_hangs_ends_the_soak_and_says_where():
+    code = (
+        "import time; from tests.soak._alarms import Patience\n"
+        "with Patience(0.1) as patience, patience.over('round 7 (act)'): time.sleep(60)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "HANGS: round 7 (act)" in done.stdout
+    assert 'File "<string>", line 2' in done.stderr
