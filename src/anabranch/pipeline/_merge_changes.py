@@ -37,10 +37,10 @@ class Original:
         self.only = only
         self._copied: list[Any] | None = None
 
-    def copy(self) -> Copy:
+    def copy(self, turn: int = 0) -> Copy:
         """Copy it for a branch."""
         memo: Memo = {}
-        return Copy(self, copy_for_branch(self.context, self.only, memo), memo)
+        return Copy(self, copy_for_branch(self.context, self.only, memo), memo, turn)
 
     def copied(self) -> list[Any]:
         """List what in it is copied for a branch; found out once for all of them."""
@@ -58,6 +58,7 @@ class Copy:
     original: Original
     context: Any
     memo: Memo  # from the id of an object in the original to its copy
+    turn: int = 0  # of those who were to make the branch's changes
 
     def changes(self) -> Changes:
         """Tell which fields the branch changed, in the original's order and then in its own."""

@@ -38,37 +38,47 @@ class Merge:
         if not isinstance(terms.strategy, MergeStrategy):
             self.keeps = CONTEXT
         self._original = Original(context, terms.only)
-        self._kept: dict[str, Any] = {}
+        # By key and turn: a thread that was given up may end when its fallback has long noted.
+        self._kept: dict[tuple[str, int], Any] = {}
+        self._turns: dict[str, int] = {}
 
-    def copy(self) -> Copy:
+    def copy(self, key: str) -> Copy:
         """Copy the context for a branch."""
-        return self._original.copy()
+        return self._original.copy(self._turn(key))
 
     def note(self, key: str, copy: Copy, context: Any) -> None:
         """Keep what a branch changed; ``context`` is its copy, or what took the place of that."""
         if self.keeps is CONTEXT:
-            self._kept[key] = (copy, context)
+            self._kept[key, copy.turn] = (copy, context)
         elif self.keeps is CHANGES:
             changes = copy.changes_to(context)
             if changes:
-                self._kept[key] = changes
+                self._kept[key, copy.turn] = changes
+
+    def pass_over(self, key: str) -> None:
+        """Let nothing count that was changed, or still is, before a fallback took over."""
+        self._turns[key] = self._turn(key) + 1
 
     def call(
         self, fn: Callable[..., Any], kind: int, lane: Lane | None, data: Any, key: str
     ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what to call, with which arguments, in place of ``fn(data, context=...)``."""
+        args = (fn, data, key, self._turn(key))
         if lane is not None:
-            return self._in_lane, (lane, fn, data, key)
-        return self._awaited if kind == ASYNC else self._called, (fn, data, key)
+            return self._in_lane, (lane, *args)
+        return self._awaited if kind == ASYNC else self._called, args
 
-    async def _awaited(self, fn: Callable[..., Any], data: Any, key: str) -> Any:
-        copy = self.copy()
+    def _turn(self, key: str) -> int:
+        return self._turns.get(key, 0)
+
+    async def _awaited(self, fn: Callable[..., Any], data: Any, key: str, turn: int) -> Any:
+        copy = self._original.copy(turn)
         value = await fn(data, context=copy.context)
         self.note(key, copy, copy.context)
         return value
 
-    def _called(self, fn: Callable[..., Any], data: Any, key: str) -> Any:
-        copy = self.copy()
+    def _called(self, fn: Callable[..., Any], data: Any, key: str, turn: int) -> Any:
+        copy = self._original.copy(turn)
         value = fn(data, context=copy.context)
         if type(value) is CoroutineType:
             return self._noted_after(value, copy, key)
@@ -80,14 +90,16 @@ class Merge:
         self.note(key, copy, copy.context)
         return value
 
-    async def _in_lane(self, lane: Lane, fn: Callable[..., Any], data: Any, key: str) -> Any:
+    async def _in_lane(
+        self, lane: Lane, fn: Callable[..., Any], data: Any, key: str, turn: int
+    ) -> Any:
         """Call in a lane, which may be another process: the copy is made and compared there."""
         args = (fn, data, self._original.context, self.terms.only, self.keeps)
         value, kept = await run_in(lane, key)(call_with_copy, args, NO_KWARGS)
         if self.keeps is CONTEXT:
-            self._kept[key] = (Copy(self._original, kept, {}), kept)
+            self._kept[key, turn] = (Copy(self._original, kept, {}), kept)
         elif kept:
-            self._kept[key] = kept
+            self._kept[key, turn] = kept
         return value
 
     def let_go(self) -> None:
@@ -106,11 +118,10 @@ class Merge:
         Raises:
             MergeError: what the branches changed does not go together.
         """
+        found = ((key, self._kept.get((key, self._turn(key)))) for key in keys)
         if self.keeps is CONTEXT:
-            return await self._changes_by_function(
-                {k: self._kept[k] for k in keys if k in self._kept}
-            )
-        kept = ((key, self._kept.get(key, UNCHANGED)) for key in keys)
+            return await self._changes_by_function({key: kept for key, kept in found if kept})
+        kept = ((key, changes or UNCHANGED) for key, changes in found)
         return await in_slices(merged(self._original.context, kept, self.terms), checkpoint)
 
     async def _changes_by_function(self, kept: Mapping[str, tuple[Copy, Any]]) -> Changes:

@@ -169,7 +169,7 @@ async def run_nested(
     Its context is a copy, unless nothing runs beside it.
     """
     merge, path = frame.merge, f"{frame.path}{key}/"
-    copy = None if merge is None else merge.copy()
+    copy = None if merge is None else merge.copy(key)
     if copy is not None:
         context = copy.context
     else:

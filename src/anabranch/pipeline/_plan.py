@@ -150,6 +150,8 @@ class Plan:
     ) -> Branch:
         """Make the branch whose call takes the place of one that failed with ``error``."""
         plan = self
+        if frame.merge is not None:
+            frame.merge.pass_over(key)
         if self.takes_error:
             plan = attrs.evolve(self, fn=partial(self.fn, error=error))
         return plan.branch(key, (data,), frame, 0.0, shares_context=shares_context)
