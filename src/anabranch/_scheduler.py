@@ -30,6 +30,7 @@ from anabranch._outcomes import Outcomes
 from anabranch._pool import Outside
 from anabranch._recording import Recording
 from anabranch._runtime import check_thread, loop_runs_here
+from anabranch._stopping import cancel_chosen, end_queued
 from anabranch._stubborn import Grace
 from anabranch._token import Held, holding, take_nowait
 from anabranch._work import Job, Status, check_reason
@@ -221,21 +222,7 @@ class Scheduler:
         chosen = matcher(which)
         check_reason("scheduler.cancel", reason)
         check_thread("scheduler.cancel")
-        ledger = self.ledger
-        with ledger.lock:  # against a thread that pops one of them now
-            queued = [branch for branch in ledger.waiting() if chosen(branch.key)]
-            for branch in queued:
-                branch.status = Status.CANCELLED
-            ledger.queue.prune()
-        for branch in queued:  # out of the lock: who hears of it may cancel others
-            ledger.end(branch, Status.CANCELLED, reason)
-        ledger.unpark()
-        running = 0
-        for hand in list(ledger.hands):
-            branch_now = hand.running()
-            if branch_now is not None and chosen(branch_now.key):
-                running += hand.cancel(reason)
-        return len(queued) + running
+        return cancel_chosen(self.ledger, chosen, reason)
 
     def stop(self, reason: str, *, whole: bool = False) -> None:
         """Cancel everything, by one cancel of one scope; what is queued has its outcome at once.
@@ -340,18 +327,9 @@ class Scheduler:
             rules.ended(self, branch)
 
     def _record_queued(self, reason: str, status: Status = Status.CANCELLED) -> None:
-        ledger = self.ledger
         if self._intake is not None:
             self._intake.end()
-        if ledger.queue or ledger.alarm is not None:
-            with ledger.lock:
-                waiting = ledger.waiting()
-                for branch in waiting:  # a thread pops none of them from now on
-                    branch.status = Status.CANCELLED if branch.begun else status
-                ledger.queue.prune()
-            for branch in waiting:
-                ledger.end(branch, branch.status or status, reason)
-            ledger.unpark()
+        end_queued(self.ledger, reason, status)
 
     async def _end_loan(self, *, waits: bool) -> None:
         """Take back what the calling branch has lent; one that is left by an error cannot wait."""
