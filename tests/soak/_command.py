@@ -57,7 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         only_round=args.round,
         tell=progress,
     )
-    print(f"seed {seed}; Ctrl-C ends it after the round that runs, twice at once", flush=True)
     interrupted = False
 
     def interrupt(*_: int | FrameType | None) -> None:
@@ -68,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         soak.stop()
 
     before = signal.signal(signal.SIGINT, interrupt)
+    print(f"seed {seed}; Ctrl-C ends it after the round that runs, twice at once", flush=True)
     try:
         soak.run()
     except KeyboardInterrupt:

@@ -155,7 +155,9 @@ def test_equal_seeds_draw_equal_rounds_and_each_cycle_has_every_act():
 
 
 @pytest.mark.leaves("thread", reason="trio's cache keeps idle threads, some may be about to end")
-@pytest.mark.parametrize("name", ["programs", "trees", "threads", "pipelines", "pool", "scripts"])
+@pytest.mark.parametrize(
+    "name", ["threads", "pipelines", "pool", "scripts"]
+)  # and tests/properties
 def test_nothing_is_found_in_a_short_soak(name):
     soak = Soak(5, math.inf, {name: ACTS[name]}, warm_up=1)
 
