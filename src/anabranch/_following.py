@@ -24,7 +24,11 @@ class Live(Follower, Protocol):
 
 
 class Applied(Follower, Protocol):
-    """Apply rules, which may cancel single branches."""
+    """Apply rules, which may cancel single branches.
+
+    Who has nothing to do at one of these moments writes so: a base class would save four empty
+    methods, and hide in each of them that nothing happens there.
+    """
 
     @property
     def cancels(self) -> bool: ...

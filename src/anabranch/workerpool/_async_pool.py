@@ -2,6 +2,7 @@
 
 The scheduler runs them; here they have their names and ids, and here is kept what became of them.
 A wait in a task of the pool lends its token, as any block of a scheduler does.
+Signatures are WorkerPool's on purpose, written out for people and type checkers to read.
 """
 
 from __future__ import annotations
