@@ -26,7 +26,7 @@ class BoomError(Exception):
     """The only error that a program raises."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Domain:
     """Know what may have cancelled whom: a scope, as the model sees it."""
 
@@ -44,7 +44,7 @@ class Domain:
         self.world.domains.append(self)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Trace:
     """Keep what one branch itself knows of its life; numbers are those of the world's events."""
 
@@ -83,7 +83,7 @@ class Trace:
         return -self.spec.priority, self.accepted
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Actor:
     """One task, as far as it acts for a branch or a block: where it stands, what it has set."""
 
@@ -106,7 +106,7 @@ class Actor:
         return loan
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Run:
     """Keep what became of one group: one scheduler's life."""
 
@@ -148,7 +148,7 @@ class Run:
         )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class World:
     """Keep one program's life."""
 
