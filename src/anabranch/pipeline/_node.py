@@ -110,6 +110,7 @@ class Node(Generic[In, Out]):
     __slots__ = ()
 
     name: str | None
+    kind: ClassVar[str] = "parallel"  # what one without a name is called, and a number
     _join: ClassVar[Callable[[Any, Any], Any]]  # set by _pipeline.py, which knows them all
 
     def __setattr__(self, name: str, value: object) -> None:

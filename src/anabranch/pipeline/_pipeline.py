@@ -15,11 +15,10 @@ from anabranch._budget import Budget, UsageLimits
 from anabranch._host import Host, current_host
 from anabranch._options import exact
 from anabranch._pool import close_pool, open_pool
-from anabranch._work import Usage, name_of
+from anabranch._work import Usage
 from anabranch.abc import BreachEvent, Limiter, Observer
 from anabranch.errors import (
     ConfigurationError,
-    DuplicateKeyError,
     HostLoopError,
     UsageLimitExceededError,
 )
@@ -29,13 +28,14 @@ from anabranch.pipeline._config import ExecutionConfig
 from anabranch.pipeline._depth import depth_around
 from anabranch.pipeline._guard import walk_guarded
 from anabranch.pipeline._live import LiveRun
+from anabranch.pipeline._naming import named, parts_of
 from anabranch.pipeline._node import Frame, In, Node, Out, Run
 from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._resources import watched
 from anabranch.pipeline._result import NO_USAGE, PipelineResult, StepResult, made
 from anabranch.pipeline._returned import costs_together
 from anabranch.pipeline._run import BARE, RunTerms, run_of, stopped_steps
-from anabranch.pipeline._step import Part, as_node
+from anabranch.pipeline._step import Part
 from anabranch.pipeline._typed import PipelineOptions
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Pipeline(Node[In, Out]):
     """
 
     __slots__ = ("_config", "_depth", "_needs_context", "_nodes", "_parts", "name")
+    kind = "pipeline"
 
     name: str | None
     _config: ExecutionConfig
@@ -95,9 +96,9 @@ class Pipeline(Node[In, Out]):
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_config", config)
-        parts = _parts(where, steps)
+        parts = parts_of(where, steps)
         object.__setattr__(self, "_parts", parts)
-        object.__setattr__(self, "_nodes", _named(where, parts))
+        object.__setattr__(self, "_nodes", named(where, parts))
         depth = depth_around(where, (node.depth() for _, node in self._nodes))
         object.__setattr__(self, "_depth", depth)
         needs = (node.needs_context() for _, node in self._nodes)
@@ -325,19 +326,6 @@ class Pipeline(Node[In, Out]):
         return () if limit is None else (host.runtime.CapacityLimiter(limit),)
 
 
-def _parts(where: str, steps: object) -> tuple[Any, ...]:
-    if isinstance(steps, Node):
-        steps = [steps]
-    if not isinstance(steps, Sequence) or isinstance(steps, str):
-        raise ConfigurationError(
-            f"{where}: steps={steps!r:.80} ({type(steps).__name__}) is no list; "
-            f"give a list of steps"
-        )
-    if not steps:
-        raise ConfigurationError(f"{where}: it has no steps; give it at least one")
-    return tuple(steps)
-
-
 def _as_its_last(history: list[StepResult[Any]], name: str, latency_s: float) -> StepResult[Any]:
     """Make the result of a nested pipeline: that of its last step, under its own name."""
     final = history[-1]
@@ -345,40 +333,6 @@ def _as_its_last(history: list[StepResult[Any]], name: str, latency_s: float) ->
     error = noted(final.error, f"step {title(final.name)} of pipeline {title(name)}")
     costs = costs_together(history)
     return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words, error=error, **costs)
-
-
-def _named(where: str, parts: tuple[Any, ...]) -> tuple[tuple[str, Node[Any, Any]], ...]:
-    """Give each step its name: its own, or its kind, or its function's, and a number."""
-    given = [part.name for part in parts if isinstance(part, Node) and part.name is not None]
-    for name in given:
-        if given.count(name) > 1:
-            raise DuplicateKeyError(
-                f"{where}: two steps are named {name!r}; give each a name of its own"
-            )
-    taken = set(given)
-    named = []
-    for index, part in enumerate(parts, 1):
-        if isinstance(part, Node):
-            named.append((part.name or _number(_kind_of(part), taken), part))
-        else:
-            bare = name_of(part).rpartition(".")[2] if callable(part) else f"step {index}"
-            name = _number(bare, taken)
-            named.append((name, as_node(where, name, part)))
-    return tuple(named)
-
-
-def _kind_of(node: Node[Any, Any]) -> str:
-    return "pipeline" if isinstance(node, Pipeline) else "parallel"
-
-
-def _number(kind: str, taken: set[str]) -> str:
-    """Return the first free name of an unnamed step: ``parallel``, ``parallel-2``, ..."""
-    number, name = 1, kind
-    while name in taken:
-        number += 1
-        name = f"{kind}-{number}"
-    taken.add(name)
-    return name
 
 
 def _join(left: Any, right: Any) -> Pipeline[Any, Any]:
