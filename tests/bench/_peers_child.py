@@ -1,0 +1,38 @@
+"""Ask one peer one question, in a process of its own: PEER QUESTION whole|fast|JSON.
+
+It prints what was found and ends at once, without waiting for what a peer has left running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from tests.bench import _peers_async, _peers_programs, _peers_sync
+from tests.bench._peers_extent import EXTENTS, PeersExtent
+from tests.bench._peers_known import BY_KEY
+
+ASKED = {
+    "coroutines": _peers_async.QUESTIONS,
+    "threads": _peers_sync.QUESTIONS,
+    "processes": _peers_sync.QUESTIONS,
+    "programs": _peers_programs.QUESTIONS,
+}
+
+
+def answer(key: str, question: str, extent: PeersExtent) -> dict[str, object]:
+    """Return what was found, or why there is nothing to be found."""
+    peer = BY_KEY[key]
+    words = peer.missing()
+    return {"missing": words} if words else ASKED[peer.kind][question](peer, extent)
+
+
+if __name__ == "__main__":
+    key, question, extent = sys.argv[1:]
+    if question == "held":
+        _peers_sync.held(BY_KEY[key], **json.loads(extent))
+        sys.exit()
+    given = EXTENTS.get(extent) or PeersExtent(**json.loads(extent))
+    print("\n" + json.dumps(answer(key, question, given)), flush=True)
+    os._exit(0)
