@@ -1,8 +1,9 @@
 """Run every async test on both loops in virtual time, and let no test leave anything behind.
 
-Marks: `slow` (over 0.25 s), `real_clock` (real loops and real time: threads, processes),
-`trio_only`, `asyncio_only`, and `leaves(*kinds, reason=...)` for a test that must leave a
-`task`, `thread`, `process` or `descriptor`. Option: `--fast`. Fixtures: `programs`, `all_home`.
+Marks: `slow` (over 0.25 s), `drawn` (draws programs), `real_clock` (real loops and real time:
+threads, processes), `trio_only`, `asyncio_only`, and `leaves(*kinds, reason=...)` for a test that
+must leave a `task`, `thread`, `process` or `descriptor`.
+Option: `--fast`. Fixtures: `programs`, `all_home`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ GRACE = 1.0
 SLOW = 0.25
 MARKS = (
     "slow: takes more than a quarter of a second",
+    "drawn: draws programs, and few of them with --fast, where it runs although it is slow",
     "real_clock: uses the real loop and the real time, for threads and processes",
     "trio_only: makes no sense on asyncio",
     "asyncio_only: makes no sense on trio",

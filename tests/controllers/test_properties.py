@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch import Bounds, Load
@@ -22,6 +22,7 @@ from tests.controllers.loads import (
 
 each_law = pytest.mark.parametrize("law", LAWS, ids=repr)
 each_adaptive = pytest.mark.parametrize("law", ADAPTIVE, ids=repr)
+each_few = settings(max_examples=30)  # of each law, with each kind: hundreds for each claim
 both_kinds = pytest.mark.parametrize("fields", [SENSIBLE, ABSURD], ids=["sensible", "absurd"])
 
 UNKNOWN = dict.fromkeys(SIGNALS)
@@ -37,6 +38,7 @@ PRESSED = {
 @pytest.mark.slow
 @each_law
 @both_kinds
+@each_few
 @given(data=st.data(), within=bounds())
 def test_a_limit_stays_within_its_bounds_and_changes_with_a_reason_only(law, fields, data, within):
     told = data.draw(sequences(fields))
@@ -55,6 +57,7 @@ def test_a_limit_stays_within_its_bounds_and_changes_with_a_reason_only(law, fie
 @pytest.mark.slow
 @each_law
 @both_kinds
+@each_few
 @given(data=st.data(), within=bounds())
 def test_equal_loads_get_equal_decisions(law, fields, data, within):
     told = data.draw(sequences(fields))
@@ -65,6 +68,7 @@ def test_equal_loads_get_equal_decisions(law, fields, data, within):
 
 @pytest.mark.slow
 @each_law
+@each_few
 @given(within=bounds(), told=sequences(), limits=st.lists(st.floats(allow_nan=False), max_size=20))
 def test_limits_that_others_set_are_taken_as_they_are(law, within, told, limits):
     loads = [Load(**(fields | {"limit": n})) for fields, n in zip(told, limits, strict=False)]
@@ -76,6 +80,7 @@ def test_limits_that_others_set_are_taken_as_they_are(law, within, told, limits)
 @pytest.mark.slow
 @each_adaptive
 @pytest.mark.parametrize("pressed", PRESSED.values(), ids=PRESSED)
+@each_few
 @given(within=bounds(), told=sequences())
 def test_more_pressure_never_raises_the_limit(law, pressed, within, told):
     before, last = drive(law, within, told[:-1]), told[-1]
@@ -89,6 +94,7 @@ def test_more_pressure_never_raises_the_limit(law, pressed, within, told):
 
 @pytest.mark.slow
 @each_adaptive
+@each_few
 @given(within=bounds(), told=sequences())
 def test_where_nothing_is_known_and_nothing_ends_the_limit_does_not_grow(law, within, told):
     nothing = UNKNOWN | {"finished": 0, "latencies": (), "failed": 0, "rejected": 0}
@@ -98,6 +104,7 @@ def test_where_nothing_is_known_and_nothing_ends_the_limit_does_not_grow(law, wi
 
 @pytest.mark.slow
 @each_adaptive
+@each_few
 @given(within=bounds())
 def test_without_any_signal_it_is_a_fixed_limit(law, within):
     told = [

@@ -86,6 +86,7 @@ def check_sums(tree: Any, result: Any) -> None:
             check_sums(inner, found)
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @LOOPS
 @given(tree=st.dictionaries(st.sampled_from("abcd"), trees, min_size=1), seed=st.integers(0, 2**16))
@@ -107,6 +108,7 @@ def test_a_budget_that_is_not_passed_never_breaches_however_it_is_spread(
     check_sums(tree, result.step_history[0])
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @LOOPS
 @given(
@@ -182,6 +184,7 @@ class Model:
 OPS = st.lists(st.tuples(st.sampled_from(("charge", "reserve", "settle", "back")), cents, cents))
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(limit=cents, ops=OPS)

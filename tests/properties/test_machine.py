@@ -43,6 +43,7 @@ class PipelineOnAsyncio(PipelineMachine):
     loop = "asyncio"
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [SchedulerOnTrio, SchedulerOnAsyncio])
 def test_a_scheduler_does_what_its_model_does(machine: type[Machine]) -> None:
@@ -50,6 +51,7 @@ def test_a_scheduler_does_what_its_model_does(machine: type[Machine]) -> None:
         run_state_machine_as_test(machine, settings=sized(0.1))
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [PipelineOnTrio, PipelineOnAsyncio])
 def test_a_live_run_does_what_its_model_does(machine: type[Machine]) -> None:

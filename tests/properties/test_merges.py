@@ -94,6 +94,7 @@ def step_of(fan: t.Fan) -> Any:
     )
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @both
 @given(fan=t.fans(), frozen=st.booleans(), seed=st.integers(0, 2**16))
@@ -126,6 +127,7 @@ def without_fields(fan: t.Fan) -> t.Fan:
     return attrs.evolve(fan, fields=(), branches=tuple(branches))
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @both
 @given(

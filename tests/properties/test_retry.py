@@ -17,6 +17,8 @@ from anabranch.testing._schedules import run_asyncio, run_trio
 from tests.branches import Watch
 
 both = pytest.mark.parametrize("run", [run_trio, run_asyncio])
+drawn = settings.get_profile("programs")
+few = settings(drawn, max_examples=min(500, drawn.max_examples))  # trees draw many more than these
 LATE = 1e-6
 
 
@@ -304,17 +306,19 @@ async def run_step(program: Program) -> World:
     return world
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @both
-@settings(settings.get_profile("programs"))
+@few
 @given(program=programs())
 def test_jobs_that_are_tried_again(run: Callable[..., Any], program: Program) -> None:
     run(run_jobs, program, seed=program.seed)
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @both
-@settings(settings.get_profile("programs"))
+@few
 @given(program=programs())
 def test_steps_that_are_tried_again_and_fall_back(
     run: Callable[..., Any], program: Program

@@ -17,6 +17,7 @@ both = pytest.mark.parametrize("run", [run_trio, run_asyncio])
 REAL_SECONDS = 30  # a tree takes some milliseconds; one that spins is an error, with its seed
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 @both
 @settings(settings.get_profile("programs"))
