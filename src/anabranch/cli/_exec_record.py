@@ -155,7 +155,7 @@ def _read(journal: Journal, terms: Terms, past: Past) -> None:
             )
         if not entry.done:
             continue
-        if not entry.key.isdecimal() or "command" not in entry.detail:
+        if not entry.key.isdecimal() or not isinstance(entry.detail.get("command"), str):
             raise WrongUsageError(
                 f"exec: the journal {journal.path} is not of anabranch exec; give another file"
             )

@@ -92,7 +92,7 @@ def done(journal: Keeper, named: Mapping[str, Module], *, failed_again: bool) ->
         if entry is None or not entry.done:
             continue
         kept = entry.detail.get(DETAIL)
-        if not isinstance(kept, Mapping) or "command" not in kept:
+        if not isinstance(kept, Mapping) or not kept.keys() >= {"command", "kind", "success"}:
             raise ConfigurationError(
                 f"ConcurrentExecutor: the journal holds {key!r:.80}, and as no script of an "
                 f"executor; give another journal"

@@ -31,6 +31,10 @@ PUT: Final = """
 """
 
 
+class DamagedError(Exception):
+    """Say why the file cannot be read, though it could be opened."""
+
+
 def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
     """Open the file, or make it, and hold it.
 
@@ -83,23 +87,33 @@ def write(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> str 
 
 
 def find(connection: sqlite3.Connection, key: str | bytes) -> Sequence[Any] | None:
-    """Return the row of a key, None if there is none."""
-    row: Sequence[Any] | None = connection.execute(
-        "SELECT * FROM outcomes WHERE key = ?", (key,)
-    ).fetchone()
-    return row
+    """Return the row of a key, None if there is none.
+
+    Raises:
+        DamagedError: as all that read.
+    """
+    return next(_selected(connection, "SELECT * FROM outcomes WHERE key = ?", (key,)), None)
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[Sequence[Any]]:
     """Iterate over all rows, in the order of their first writing."""
-    return connection.execute("SELECT * FROM outcomes ORDER BY rowid")
+    return _selected(connection, "SELECT * FROM outcomes ORDER BY rowid")
 
 
 def keys(connection: sqlite3.Connection, statuses: Sequence[str]) -> Iterator[str | bytes]:
     """Iterate over the keys of the rows that have one of the statuses."""
     places = ", ".join("?" * len(statuses))
-    found = connection.execute(f"SELECT key FROM outcomes WHERE status IN ({places})", statuses)
+    found = _selected(connection, f"SELECT key FROM outcomes WHERE status IN ({places})", statuses)
     return (row[0] for row in found)
+
+
+def _selected(
+    connection: sqlite3.Connection, query: str, values: Sequence[Any] = ()
+) -> Iterator[Sequence[Any]]:
+    try:
+        yield from connection.execute(query, values)
+    except (sqlite3.Error, UnicodeError) as error:
+        raise DamagedError(str(error)) from None
 
 
 def _hold(path: Path, connection: sqlite3.Connection, fsync: bool) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +76,7 @@ class Journal:
 
     Raises:
         ConfigurationError: when it is opened: no journal, one of another version, one that
-            another run is writing, a folder that does not exist.
+            another run is writing, a folder that does not exist; when it is read: a damaged one.
     """
 
     @exact("Journal")
@@ -137,12 +138,18 @@ class Journal:
 
     def find(self, key: str) -> Entry | None:
         """Return what is recorded of a branch, None if nothing is."""
-        row = database.find(self._open(), self._key(key))
-        return None if row is None else _entry(row)
+        connection = self._open()
+        with self._read():
+            row = database.find(connection, self._key(key))
+            return None if row is None else _entry(row)
 
     def entries(self) -> Iterator[Entry]:
-        """Iterate over all entries, in the order of their first recording."""
-        return map(_entry, database.rows(self._open()))
+        """Iterate over all entries, in the order of their first recording.
+
+        Raises:
+            ConfigurationError: the file is damaged.
+        """
+        return self._entries(self._open())
 
     def left(self, jobs: Iterable[Job], *, failed: bool = False) -> Iterator[Job]:
         """Iterate over the jobs that are not recorded as done.
@@ -156,8 +163,26 @@ class Journal:
         """
         again = (Status.FAILED, Status.TIMED_OUT) if failed else ()
         ended = tuple(str(status) for status in DONE if status not in again)
-        done = set(database.keys(self._open(), ended))
+        connection = self._open()
+        with self._read():
+            done = set(database.keys(connection, ended))
         return (job for job in jobs if self._key(job.key) not in done)
+
+    def _entries(self, connection: Any) -> Iterator[Entry]:
+        with self._read():
+            for row in database.rows(connection):
+                yield _entry(row)
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        """Tell of a file that cannot be read for what is wrong with it."""
+        try:
+            yield
+        except database.DamagedError as error:
+            raise ConfigurationError(
+                f"the journal {self.path} is damaged: {error}; give another file, or a whole copy "
+                f"of this one"
+            ) from None
 
     def _key(self, key: str) -> str | bytes:
         """Return a key as it stands in the file; a number is a place in the input, no secret."""
@@ -197,17 +222,20 @@ class Journal:
 
 def _entry(row: Sequence[Any]) -> Entry:
     key, status, reason, error, attempts, queued_s, ran_s, ended_at, detail = row
-    return Entry(
-        key=_unplain(key),
-        status=Status(status),
-        reason=_unplain(reason),
-        error=_unplain(error),
-        attempts=attempts,
-        queued_s=queued_s,
-        ran_s=ran_s,
-        ended_at=ended_at,
-        detail=json.loads(detail),
-    )
+    try:
+        return Entry(
+            key=_unplain(key),
+            status=Status(status),
+            reason=_unplain(reason),
+            error=_unplain(error),
+            attempts=int(attempts),
+            queued_s=float(queued_s),
+            ran_s=float(ran_s),
+            ended_at=float(ended_at),
+            detail=dict(json.loads(detail)),
+        )
+    except (TypeError, ValueError):
+        raise database.DamagedError(f"what it holds of {key!r:.80} makes no sense") from None
 
 
 def _plain(text: str) -> str | bytes:
@@ -220,7 +248,7 @@ def _plain(text: str) -> str | bytes:
 
 
 def _unplain(kept: str | bytes) -> str:
-    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass")
+    return kept if isinstance(kept, str) else bytes.decode(kept, "utf-8", "surrogatepass")
 
 
 def _words(error: BaseException) -> str:
