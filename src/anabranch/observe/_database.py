@@ -53,7 +53,7 @@ def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
         raise ConfigurationError(f"the journal {path} cannot be opened: {error}") from None
     try:
         _hold(path, connection, fsync)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         connection.close()
         raise ConfigurationError(_why_not(path, error)) from None
     except ConfigurationError:
@@ -146,7 +146,9 @@ def _hold(path: Path, connection: sqlite3.Connection, fsync: bool) -> None:
     execute("COMMIT")
 
 
-def _why_not(path: Path, error: sqlite3.Error) -> str:
+def _why_not(path: Path, error: sqlite3.Error | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):  # in the words by which SQLite says what is wrong
+        return f"the journal {path} is damaged; give another file, or a whole copy of this one"
     if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"the journal {path} is held by another run; wait for its end, or give another file"
     if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
