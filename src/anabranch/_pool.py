@@ -128,10 +128,11 @@ Payer: TypeAlias = tuple[Pool, Charged | None, Any]
 
 
 class Outside(Protocol):
-    """Be around a step: a frame of a pipeline, which has somebody to pay."""
+    """Be around a step: a frame of a pipeline, which has somebody to pay, and perhaps rules."""
 
     @property
     def payer(self) -> Payer | None: ...
+    def heeds(self, branch: Any) -> bool: ...
     def why_cancelled(self) -> str: ...
 
 
@@ -139,6 +140,10 @@ class Nowhere:
     """Be around a scheduler that is opened by hand."""
 
     payer = None
+
+    def heeds(self, branch: Any) -> bool:
+        """Tell whether somebody acts on how a branch ended: nobody does."""
+        return False
 
     def why_cancelled(self) -> str:
         """Say all that is known of a cancellation from there."""

@@ -142,7 +142,7 @@ class ThreadHand:
         ledger = self._ledger
         if last.on_cancel == "wait":  # an outer cancellation is seen by the hand only, between two
             return None
-        if ledger.stopped or now >= ledger.deadline:
+        if ledger.stopped or now >= ledger.deadline or ledger.outside.heeds(last):
             return None
         if any(held.missing or held.exceeds() for held in self._tokens):
             return None

@@ -14,7 +14,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._watch import WAS_SET, Watcher, check_event_home
 from anabranch.abc import BreachEvent
 from anabranch.events import Breached
-from anabranch.pipeline._returned import charge_ended
+from anabranch.pipeline._returned import PLAIN, charge_ended
 from anabranch.pipeline._stopped import is_spared
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Guard:
     def forbids(self, key: str) -> str:
         """Say why a branch must not begin: never, here."""
         return ""
+
+    def heeds(self, branch: Branch) -> bool:
+        """Tell whether the branch may have to be charged for what it returned."""
+        return type(branch.value) not in PLAIN
 
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 import attrs
 
-from anabranch._following import Applied, Live
+from anabranch._branch import Branch
+from anabranch._following import Heeding, Live
 from anabranch._host import Host
 from anabranch._nursery import is_cancelled
 from anabranch._observers import Delivery
@@ -65,7 +66,8 @@ class Frame:
     payer: Payer  # who is charged for what runs here
     last: bool = False  # nothing follows it in the whole run
     step: Scheduler | None = None  # of the step whose branch this is
-    rules: tuple[Applied, ...] = ()  # of the steps around it
+    rules: tuple[Heeding, ...] = ()  # of the steps around it
+    heeded: tuple[Heeding, ...] = ()  # those, and the step's own
     merge: Merge | None = None  # of the step whose branches are made with this frame
     gates: tuple[Limiter, ...] = ()  # which hold branches back while the machine is short
 
@@ -75,7 +77,11 @@ class Frame:
             return self.step.ledger.why_below(self.path[:-1])
         return self.run.why_cancelled()
 
-    def below(self, step: Scheduler, rules: Applied | None, merge: Merge | None = None) -> Frame:
+    def heeds(self, branch: Branch) -> bool:
+        """Tell whether rules may act on how ``branch`` has ended; a thread asks."""
+        return any(rules.heeds(branch) for rules in self.heeded) if self.heeded else False
+
+    def below(self, step: Scheduler, rules: Heeding | None, merge: Merge | None = None) -> Frame:
         """Return the frame for the branches of ``step``."""
         above = self.rules if rules is None else (*self.rules, rules)
         return attrs.evolve(self, step=step, rules=above, merge=merge)

@@ -123,6 +123,10 @@ class Resources:
         """Say why a branch must not begin: never, here."""
         return ""
 
+    def heeds(self, branch: Branch) -> bool:
+        """Tell whether anything follows from how a branch ended: nothing, here."""
+        return False
+
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)

@@ -286,6 +286,13 @@ class Rules:
                 return reason
         return ""
 
+    def heeds(self, branch: Branch) -> bool:
+        """Tell whether something may follow from how ``branch`` ended; a thread asks."""
+        key, status = branch.key.removeprefix(self._path), branch.status
+        if self._halt is not None and "/" not in key and self._halt.counts(status):
+            return True
+        return any(chosen(key) and rule.fits(status) for rule, chosen, _ in tuple(self._waiting))
+
     def closed(self, scheduler: Scheduler) -> None:
         """Hear that it has ended."""
         self._open.pop(scheduler, None)

@@ -166,13 +166,13 @@ def scheduler_of(
             UnboundedWarning,
             stacklevel=2,
         )
-    leases = live is not None
+    leases, outside = live is not None, frame
     if rules is not None:
-        more["rules"] = above = (*above, rules)
-    elif above:
-        more["rules"] = above
+        above = (*above, rules)
     if above:
+        more["rules"] = above
         leases = leases or any(each.cancels for each in above)
+        outside = attrs.evolve(frame, heeded=above)
     scheduler = Scheduler(
         [*own, *frame.limiters, *frame.gates],
         delivery=frame.run.delivery,
@@ -182,7 +182,7 @@ def scheduler_of(
         leases=leases and terms.cancels_singly,
         live=live,
         host=frame.run.host,
-        outside=frame,
+        outside=outside,
         grace=terms.cancel_grace,
         **more,
     )
