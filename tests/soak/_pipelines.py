@@ -32,6 +32,7 @@ from anabranch._runtime import current
 from anabranch.controllers import AIMD
 from tests.soak._round import Round
 
+PIPELINES = 3  # in a round
 ENDED = {Status.SUCCEEDED, Status.FAILED}
 
 
@@ -82,8 +83,8 @@ class Work:
 
     def of(self, name: str) -> Callable[..., Any]:
         """Return a function that a step or a branch may be."""
-        fails = self.this.chance(15)
-        seconds = self.this.draw.choice([0, 0.002, 0.01, 0.05])
+        fails = self.this.chance(5)
+        seconds = self.this.draw.choice([0, 0.002, 0.01, 0.05, 0.1])
         self.this.injected["errors"] += fails
 
         async def on_loop(data: Any, *, context: Any) -> Any:
@@ -113,20 +114,25 @@ class Work:
 
 
 def soak_pipelines(this: Round) -> None:
-    """Run one pipeline of two steps with branches, nested."""
+    """Run pipelines of two steps with branches, nested, one after another."""
     this.run(_main, this)
 
 
 async def _main(this: Round) -> None:
+    for _ in range(PIPELINES):
+        await _run(this)
+
+
+async def _run(this: Round) -> None:
     draw, work = this.draw, Work(this)
     inner = _parallel(this, work, "inner", {})
-    steps = [_parallel(this, work, "outer", {"nested": inner}), _map(this, work)]
+    steps = [_map(this, work), _parallel(this, work, "outer", {"nested": inner})]
     limit = draw.choice([None, 1, 3])
     pipeline = Pipeline(steps, execution_config=ExecutionConfig(max_parallel_steps=limit))
     limiter = current().CapacityLimiter(draw.randint(1, 6)) if this.chance(40) else None
     budget = Budget(tokens=draw.choice([3, 20])) if this.chance(30) else None
     result: PipelineResult[Any] | None = None
-    with anyio.move_on_after(draw.choice([math.inf, math.inf, 0.02, 0.2])) as scope:
+    with anyio.move_on_after(draw.choice([math.inf] * 3 + [0.02, 0.5])) as scope:
         try:
             result = await _result(this, pipeline, limiter=limiter, budget=budget)
         except UsageLimitExceededError as error:
@@ -176,14 +182,14 @@ def _parallel(this: Round, work: Work, name: str, more: dict[str, Any]) -> Any:
 def _map(this: Round, work: Work) -> Any:
     retry = Retry(attempts=2, wait=0.001, jitter=0) if this.chance(30) else None
     one = Step("one", work.of("one"), retry=retry)
-    items = range(this.draw.randint(0, 40))
+    items = range(this.draw.choice([0, 1, 20, 60, 60]))
     return Step.map_over("map", one, items=items, concurrency=_config(this), **_terms(this))
 
 
 def _terms(this: Round) -> dict[str, Any]:
     strategy = BranchFailureStrategy
     return {
-        "timeout": this.draw.choice([None, 30, 0.03]),
+        "timeout": this.draw.choice([None, 30, 30, 0.3]),
         "on_branch_failure": this.draw.choice([strategy.PROPAGATE, strategy.IGNORE]),
         "halt": Halt(this.draw.choice(["now", "soon"]), on="failure") if this.chance(25) else None,
     }
@@ -193,7 +199,9 @@ def _config(this: Round) -> ConcurrencyConfig | None:
     if this.chance(25):
         return None
     law = this.draw.choice([None, "aimd", "gradient", Law(this)])
-    return ConcurrencyConfig(this.draw.randint(1, 6), controller=law, samplers=[Sampler(this)])
+    return ConcurrencyConfig(
+        this.draw.choice([1, 2, 3, 6]), controller=law, samplers=[Sampler(this)]
+    )
 
 
 def _check(this: Round, step: StepResult[Any]) -> None:
