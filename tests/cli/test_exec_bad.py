@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -81,6 +82,20 @@ def test_scripts_that_misbehave_neither_hang_nor_stop_the_rest(tmp_path: Path, l
     done = executed(tmp_path, *args, *scripts)
     assert done.returncode == 5, done.stderr
     assert done.stdout == b"forked\nfine\n"
+    assert b"job 2: something that it left behind held its output open, and was" in done.stderr
+
+
+@both_loops
+def test_what_a_job_left_behind_does_not_delay_its_result_which_says_so(
+    tmp_path: Path, loop: str
+) -> None:
+    args = ["--json", "--loop", loop, "--shell", "sleep 60 & echo {}", ":::", "a"]
+    job = json.loads(executed(tmp_path, *args).stdout)
+    assert (job["exit_code"], job["error"], job["stdout"]) == (0, None, "a\n")
+    assert job["truncated"]
+    assert len(job["notes"]) == 1
+    assert "left behind" in job["notes"][0]
+    assert job["duration_s"] < 1
 
 
 @both_loops

@@ -110,7 +110,8 @@ class Printer:
                 "started_at": piece.started_at,
                 "duration_s": finished.duration_s,
             }
-        cut = False
+        cut = finished is not None and bool(finished.notes)
+        fields["notes"] = [] if finished is None else list(finished.notes)
         for stream in STREAMS:
             text, more = _text(_source(piece, stream))
             fields[stream] = text

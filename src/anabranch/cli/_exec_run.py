@@ -179,12 +179,16 @@ class Run:
         return rows
 
     def _count(self, outcome: Outcome) -> None:
+        piece = piece_of(outcome)
+        if piece is not None and piece.finished is not None and not self._work.terms.json:
+            for note in piece.finished.notes:
+                say(f"job {outcome.key}: {note}")
         if outcome.status is Status.SUCCEEDED:
             self.sums.succeeded += 1
             self._patience.succeeded(outcome.ran_s)
         elif outcome.status is Status.FAILED:
             self.sums.failed += 1
-            self._tell(outcome, piece_of(outcome))
+            self._tell(outcome, piece)
         else:
             self.sums.stopped += 1
 
