@@ -15,7 +15,7 @@ INSTALLED = any(each.name == "anabranch" for each in entry_points(group="pytest1
 PLUGIN = [] if INSTALLED else ["-p", "anabranch.testing._plugin"]
 
 IMPORTS = """
-import asyncio, subprocess, sys, threading, time
+import asyncio, socket, subprocess, sys, threading, time
 import anyio, pytest, sniffio
 from anabranch.testing import check_lane
 """
@@ -190,6 +190,59 @@ def test_what_a_test_leaves_behind_is_named(run: Any, kind: str) -> None:
         "\n@", f"\n@pytest.mark.anabranch(leaves={kind!r})\n@", 1
     )
     run(allowed, "-W", "ignore").assert_outcomes(passed=1)
+
+
+STANDS = """
+@pytest.mark.anabranch
+async def test_it():
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 60)
+        await anyio.Event().wait()
+
+@pytest.mark.anabranch
+async def test_the_next():
+    await anyio.sleep(1)
+"""
+
+
+def test_a_test_that_waits_for_ever_ends_and_says_where(run: Any) -> None:
+    result = run(STANDS)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*DeadlockError: at 60 s everything waits*", "* in test_it"])
+
+
+FROM_OUTSIDE = """
+@pytest.mark.anabranch
+async def test_a_thread():
+    assert await anyio.to_thread.run_sync(lambda: time.sleep(0.3) or 3) == 3
+
+@pytest.mark.anabranch
+async def test_a_process():
+    done = await anyio.run_process([sys.executable, "-c", "print(3)"])
+    assert done.stdout == b"3\\n"
+
+@pytest.mark.anabranch
+async def test_a_thread_of_its_own():
+    event, token = anyio.Event(), anyio.lowlevel.current_token()
+    def later():
+        time.sleep(0.3)
+        anyio.from_thread.run_sync(event.set, token=token)
+    threading.Thread(target=later).start()
+    await event.wait()
+
+@pytest.mark.anabranch
+async def test_a_socket():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        timer = threading.Timer(0.3, theirs.send, [b"x"])
+        timer.start()
+        await anyio.wait_readable(ours)
+"""
+
+
+def test_a_test_that_waits_for_something_outside_is_left_alone(run: Any) -> None:
+    run(FROM_OUTSIDE).assert_outcomes(passed=8)
 
 
 OVER_A_THREAD = """

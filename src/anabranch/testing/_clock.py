@@ -32,6 +32,7 @@ from anabranch.errors import DeadlockError
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+PATIENCE_S = 0.1
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 _LOOPS = {"anyio", "asyncio", "trio"}
 
@@ -57,6 +58,13 @@ class Unwaited(Protocol):
     def passed(self, before: float, now: float, calls: int) -> None:
         """Hear that so many calls ran while time went from one moment to another."""
 
+    def stands_still(self, words: Callable[[], str], descriptors: int) -> bool:
+        """Hear that nothing is left to go on; return whether that was changed.
+
+        Args:
+            words: says who waits where. descriptors: so many are waited for.
+        """
+
     def tell(self) -> None:
         """Hear that the loop has ended."""
 
@@ -67,6 +75,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.pass_time: Callable[[], bool] = bool
+        self.patience: float | None = None  # seconds of real time, then it is asked again
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready now; block for ever only where time cannot be moved."""
@@ -75,7 +84,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         # callback is in the loop's queue already, and its byte makes the next look return.
         if events or (timeout is not None and timeout <= 0) or self.pass_time():
             return events
-        return super().select(None)
+        return super().select(self.patience)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -86,7 +95,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         deadlock: What to do when everything waits and there is no timer. A thread or a process
             may still send something, so ``"wait"`` is the default; ``"raise"`` is for programs
             that have neither, and raises `DeadlockError` with the line where each task sits.
-        unwaited: Hears of jumps, to say what they passed over.
+        unwaited: Hears of jumps, to say what they passed over, and of a standstill.
     """
 
     def __init__(
@@ -100,9 +109,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._unwaited = unwaited
         self._order = order
         self._deadlock = deadlock
-        selector = _JumpingSelector()
+        self._jumping = selector = _JumpingSelector()
         super().__init__(selector)
         selector.pass_time = self._pass_time
+        selector.patience = None if unwaited is None else PATIENCE_S
 
     def time(self) -> float:
         """Return the virtual time, in seconds since the loop was made."""
@@ -136,9 +146,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         due = self._next_timer()
         if due == math.inf:
             if self._deadlock == "raise":
-                tasks = [(each.get_name(), each.get_coro()) for each in asyncio.all_tasks(self)]
-                raise DeadlockError(standstill(self._now, tasks))
-            return False
+                raise DeadlockError(self._standstill())
+            others = len(self._jumping.get_map()) - 1  # than the one that wakes the loop
+            known = self._unwaited
+            return known is not None and known.stands_still(self._standstill, others)
         # Only what is due *before* now and a resolution is run; far from zero the two are one
         # number, and the loop would stand still (as a real one does after 97 days).
         self._clock_resolution = max(_RESOLUTION, math.ulp(due))
@@ -148,6 +159,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._order is not None:
             self._arrange_due(self._order, due)
         return True
+
+    def _standstill(self) -> str:
+        tasks = [(each.get_name(), each.get_coro()) for each in asyncio.all_tasks(self)]
+        return standstill(self._now, tasks)
 
     def _timers(self) -> list[asyncio.TimerHandle]:
         return self._scheduled  # type: ignore[attr-defined,no-any-return]  # private to asyncio

@@ -27,11 +27,16 @@ _OWN_TASKS = ("_call_in_runner_task", "_shutdown_process_pool", "process pool sh
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
+def is_alone() -> bool:
+    """Tell whether no other thread of this process is busy."""
+    return threading.active_count() == 1 or len(_busy_threads()) == 1
+
+
 def tasks() -> Found:
     """Find the tasks of the running loop, each with the line where it waits."""
     found: dict[Any, tuple[str, object]]
     if trio.lowlevel.in_trio_task():
-        found = {task: (task.name, task.coro) for task in _trio_tasks()}
+        found = {task: (task.name, task.coro) for task in trio_tasks()}
     else:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         found = {task: (f"{task.get_name()} {_name(task)}", task.get_coro()) for task in others}
@@ -46,7 +51,8 @@ def _name(task: asyncio.Task[Any]) -> str:
     return getattr(task.get_coro(), "__qualname__", "")
 
 
-def _trio_tasks() -> list[trio.lowlevel.Task]:
+def trio_tasks() -> list[trio.lowlevel.Task]:
+    """List the tasks of the running loop of trio, parents first."""
     root = trio.lowlevel.current_root_task()
     seen = [root] if root else []
     for task in seen:

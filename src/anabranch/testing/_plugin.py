@@ -22,7 +22,8 @@ import sniffio
 from anabranch.errors import AnabranchError, unknown_option
 from anabranch.testing._leaks import KINDS, Snapshot, leaks, new, snapshot, tasks
 from anabranch.testing._schedule import LOOPS
-from anabranch.testing._virtual import run_virtual, virtual_time
+from anabranch.testing._standing import Standing
+from anabranch.testing._virtual import run_virtual, virtual_options
 
 MARK = (
     'anabranch(loops=("trio", "asyncio"), clock="virtual", leaves=()): run an async test on both '
@@ -32,6 +33,7 @@ GRACE_S = 1.0  # of real time, in which what is left may end
 
 _PARAMETER = ("parametrize", "anyio_backend")
 
+_STANDING = pytest.StashKey[Standing]()
 _BEFORE = pytest.StashKey[Snapshot]()
 _FAILED = pytest.StashKey[bool]()
 
@@ -68,7 +70,7 @@ def _terms(where: str, marks: Collection[pytest.Mark]) -> _Terms:
     for name in options:
         if name not in known:
             error: AnabranchError = unknown_option("the mark anabranch", name, known)
-            raise _refusal(where, str(error))
+            raise pytest.UsageError(f"{where}: {error}")
     for name, all_of in (("loops", LOOPS), ("leaves", KINDS)):
         if name in options:
             options[name] = _some_of(where, name, options[name], all_of)
@@ -161,10 +163,24 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     if marks:
         params = getattr(getattr(item, "callspec", None), "params", {})
         if "anyio_backend" in params and _terms(item.nodeid, marks).clock == "virtual":
-            made = virtual_time(params["anyio_backend"][0])
-            params["anyio_backend"] = (made["backend"], made["backend_options"])
+            loop = params["anyio_backend"][0]
+            item.stash[_STANDING] = standing = Standing()
+            params["anyio_backend"] = (loop, virtual_options(loop, standing))
         item.stash[_BEFORE] = snapshot()
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Let a test in virtual time end where everything waits for ever."""
+    standing, test = pyfuncitem.stash.get(_STANDING, None), pyfuncitem.obj
+    if standing is None or not inspect.iscoroutinefunction(test):
+        return (yield)
+    pyfuncitem.obj = standing.around(test)
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
 
 
 @pytest.fixture
@@ -177,9 +193,9 @@ async def _anabranch_inside(
         pytest.fail(f"asked for {asked}, but {ran} runs: another plugin has taken this test")
     before = tasks()
     yield
-    for each in anyio_backend[1].get("instruments", ()):
-        each.unwaited.tell()  # trio only logs what an instrument raises, a warning too
     item = request.node
+    if _STANDING in item.stash:
+        item.stash[_STANDING].tell()  # here, for a warning that is an error must not end the loop
     if item.stash.get(_FAILED, False):
         return
     give_up = time.monotonic() + GRACE_S

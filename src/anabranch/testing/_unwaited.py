@@ -7,10 +7,11 @@ has given to the threads of trio, of anyio or of asyncio.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import anyio.to_thread
 import trio
@@ -24,6 +25,9 @@ from anabranch.abc import Limiter
 from anabranch.lanes._process import cpu_limiter
 from anabranch.lanes._room import ROOM
 from anabranch.lanes._thread import io_lane
+from anabranch.testing._clock import standstill
+from anabranch.testing._leaks import trio_tasks
+from anabranch.testing._standing import Standing
 
 
 class VirtualTimeWarning(UserWarning):
@@ -44,6 +48,8 @@ class Unwaited:
         self._default = default
         self._library = library
         self._words = ""
+        self._told = False
+        self.standing: Standing | None = None  # the test that is to be ended where all waits
 
     def count(self) -> int:
         """Return how many calls run in threads now."""
@@ -69,26 +75,36 @@ class Unwaited:
                 f'anyio.run without virtual_time, or the mark anabranch(clock="real")'
             )
 
+    def stands_still(self, words: Callable[[], str], descriptors: int) -> bool:
+        """Hear that nothing is left to go on, and end the test if nothing outside could wake it."""
+        standing = self.standing
+        if standing is None or descriptors or self.count() or not standing.looks():
+            return False
+        standing.end(words())
+        return True
+
     def tell(self) -> None:
         """Warn of it, once."""
-        words, self._words = self._words, ""
-        if words:
-            warnings.warn(VirtualTimeWarning(words), stacklevel=2)
+        if self._words and not self._told:
+            self._told = True
+            warnings.warn(VirtualTimeWarning(self._words), stacklevel=2)
 
 
-def on_asyncio() -> Unwaited:
+def on_asyncio(standing: Standing | None = None) -> Unwaited:
     """Return what watches a loop of asyncio."""
-    return Unwaited(
-        cast(Runtime, _anyio), anyio.to_thread.current_default_thread_limiter, "asyncio"
-    )
+    threads = anyio.to_thread.current_default_thread_limiter
+    unwaited = Unwaited(cast(Runtime, _anyio), threads, "asyncio")
+    unwaited.standing = standing
+    return unwaited
 
 
 class OnTrio(trio.abc.Instrument):
     """Watch the jumps of a run of trio under a clock."""
 
-    def __init__(self, clock: MockClock) -> None:
+    def __init__(self, clock: MockClock, standing: Standing | None = None) -> None:
         threads = trio.to_thread.current_default_thread_limiter
         self.unwaited = Unwaited(cast(Runtime, trio), threads, "trio")
+        self.unwaited.standing = standing
         self._clock = clock
         self._seen = (0.0, 0)
 
@@ -98,6 +114,25 @@ class OnTrio(trio.abc.Instrument):
         unwaited, now = self.unwaited, self._clock.current_time()
         unwaited.passed(self._seen[0], now, self._seen[1])
         self._seen = (now, unwaited.count())
+
+    def after_io_wait(self, timeout: float) -> None:
+        """See whether this look at the descriptors woke nobody, and nothing is left that could."""
+        del timeout
+        if self.unwaited.standing is None:
+            return
+        now = trio.lowlevel.current_statistics()
+        if now.tasks_runnable or now.run_sync_soon_queue_size:
+            return
+        if now.seconds_to_next_deadline == math.inf:
+            waits: Any = now.io_statistics  # of a kind for each system
+            descriptors = max(0, getattr(waits, "tasks_waiting_read", 0) - 1)  # but the loop's own
+            descriptors += getattr(waits, "tasks_waiting_write", 0)
+            self.unwaited.stands_still(self._standstill, descriptors)
+
+    def _standstill(self) -> str:
+        own = ("<init>", "<TrioToken")  # trio's: they wait as long as it runs
+        waiting = [(t.name, t.coro) for t in trio_tasks() if not t.name.startswith(own)]
+        return standstill(self._clock.current_time(), waiting)
 
     def after_run(self) -> None:
         """Tell of it at the end, unless whoever began the run has told."""

@@ -15,6 +15,7 @@ from anabranch.errors import ConfigurationError, HostLoopError
 from anabranch.testing._clock import VirtualLoop
 from anabranch.testing._schedule import LOOPS, Choices, Schedule
 from anabranch.testing._schedules import Dice, run_asyncio, run_trio
+from anabranch.testing._standing import Standing
 from anabranch.testing._unwaited import OnTrio, on_asyncio
 
 T = TypeVar("T")
@@ -30,12 +31,22 @@ def virtual_time(loop: str = "trio") -> dict[str, Any]:
         ConfigurationError: a loop that is neither "trio" nor "asyncio".
     """
     check_loop("virtual_time", loop)
+    return {"backend": loop, "backend_options": virtual_options(loop)}
+
+
+def virtual_options(loop: str, standing: Standing | None = None) -> dict[str, Any]:
+    """Return what anyio's backend is to be told; ``standing`` watches a test for a standstill."""
     if loop == "trio":
         clock = MockClock(autojump_threshold=0)
-        options: dict[str, Any] = {"clock": clock, "instruments": [OnTrio(clock)]}
+        instrument = OnTrio(clock, standing)
+        unwaited = instrument.unwaited
+        options: dict[str, Any] = {"clock": clock, "instruments": [instrument]}
     else:
-        options = {"loop_factory": lambda: VirtualLoop(unwaited=on_asyncio())}
-    return {"backend": loop, "backend_options": options}
+        unwaited = on_asyncio(standing)
+        options = {"loop_factory": lambda: VirtualLoop(unwaited=unwaited)}
+    if standing is not None:
+        standing.tell = unwaited.tell
+    return options
 
 
 def run_virtual(
