@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         EventsMissed,
         LimitChanged,
         LoadSampled,
+        StartRefused,
         StepFinished,
         StepStarted,
     )
@@ -177,6 +178,7 @@ __all__ = [
     "ScriptFailedError",
     "Severity",
     "Snapshot",
+    "StartRefused",
     "Status",
     "Step",
     "StepFailedError",

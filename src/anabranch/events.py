@@ -68,6 +68,18 @@ class BranchStubborn(Event):
 
 
 @attrs.frozen
+class StartRefused(Event):
+    """Say that the system had no room for a branch's process, which is started again later.
+
+    ``reason`` is the system's, ``running`` how many of ours run meanwhile: so many are the limit.
+    """
+
+    key: str
+    reason: str
+    running: int = 0
+
+
+@attrs.frozen
 class LimitChanged(Event):
     """Say that a limit was moved, and why; ``load`` is what the controller saw, if one moved it."""
 

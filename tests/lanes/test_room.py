@@ -4,8 +4,10 @@ import errno
 
 import pytest
 
-from anabranch.lanes import _room
+from anabranch import Pipeline, StartRefused, Step, SubprocessLane
+from anabranch.lanes import _room, _running
 from anabranch.lanes._room import ROOM, Room, is_scarce
+from anabranch.lanes._start import start
 from anabranch.lanes._subprocess import run_script
 
 NO_DESCRIPTOR = OSError(errno.EMFILE, "too many open files")
@@ -90,3 +92,42 @@ async def test_a_script_that_is_not_there_gives_its_place_back():
     assert ROOM.running == 0
     assert (await run_script(["true"])).success
     assert ROOM.running == 0
+
+
+@pytest.fixture
+def refuses(monkeypatch):
+    """Refuse the second start, as a system does that has no descriptor left."""
+    starts = []
+
+    def started(script):
+        starts.append(script)
+        if len(starts) == 2:
+            raise NO_DESCRIPTOR
+        return start(script)
+
+    monkeypatch.setattr(_running, "start", started)
+
+
+@pytest.mark.real_clock
+@pytest.mark.slow
+async def test_an_observer_hears_of_a_start_that_the_system_refused(refuses):
+    events = []
+    lane = SubprocessLane()
+    branches = {key: Step(key, lambda _: ["sleep", "0.2"], lane=lane) for key in ("a", "b")}
+    pipeline = Pipeline([Step.parallel("scripts", branches)])
+    result = await pipeline.run(None, observer=events.append)
+    assert result.success
+    (refused,) = [event for event in events if isinstance(event, StartRefused)]
+    assert refused.step == "scripts"
+    assert refused.key in ("a", "b")
+    assert (refused.reason, refused.running) == ("[Errno 24] too many open files", 1)
+    assert ROOM.why == ""
+
+
+@pytest.mark.real_clock
+@pytest.mark.slow
+async def test_whoever_has_no_observer_waits_all_the_same(refuses):
+    lane = SubprocessLane()
+    step = Step.map_over("sleeps", Step("sleep", lambda _: ["sleep", "0.1"], lane=lane))
+    assert (await Pipeline([step]).run(range(2))).success
+    assert [(await run_script(["true"])).success for _ in range(2)] == [True, True]

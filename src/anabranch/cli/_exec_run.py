@@ -31,6 +31,7 @@ from anabranch.cli._report import say
 from anabranch.cli._signals import Signals
 from anabranch.cli._stdout import UnwritableError
 from anabranch.errors import JournalError
+from anabranch.lanes._room import ROOM
 from anabranch.pipeline import ConcurrencyConfig
 
 FOLLOWING: Final = ConcurrencyConfig()  # how `-j auto` follows the load: as a step does
@@ -103,7 +104,7 @@ class Run:
         line = ProgressLine(
             self.sums, host, lambda: self._runner.running, lambda: self._work.rows.total
         )
-        line.held = lambda: gate.why
+        line.held = lambda: gate.why or ROOM.why
         limit = _limit(terms)
         line.limit = None if limit == math.inf else limit
         async with host.runtime.open_nursery() as beside:

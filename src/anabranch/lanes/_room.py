@@ -13,6 +13,9 @@ import os
 import threading
 import time
 
+from anabranch._pool import charged
+from anabranch.events import StartRefused
+
 log = logging.getLogger("anabranch")
 
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
@@ -40,6 +43,7 @@ class Room:
         self._quiet_since = 0.0
         self.running = 0
         self.limit: int | None = None  # None while nothing is scarce
+        self.why = ""  # what is scarce
 
     def enter(self) -> bool:
         """Take a place if there is one."""
@@ -59,7 +63,7 @@ class Room:
         with self._lock:
             self.running -= 1
             if not self.running:
-                self.limit = None
+                self.limit, self.why = None, ""
 
     def refused(self, error: BaseException) -> int:
         """Give back the place of one that the system refused; return how many others run."""
@@ -71,7 +75,24 @@ class Room:
                 log.warning("fewer scripts at once for now, the rest wait: %s", error)
             if self.limit is None or limit < self.limit:
                 self.limit = limit
+            self.why = str(error)
             return self.running
+
+
+def tell_refusal(error: BaseException, running: int) -> None:
+    """Tell the observer of the calling branch, if there is one, that a start was refused.
+
+    Args:
+        running: how many run meanwhile.
+    """
+    place = charged.get()
+    held = None if place is None else place[1]
+    if held is None or held.hand is None:  # no branch of a pipeline
+        return
+    ledger, branch = held.hand.ledger, held.hand.running()
+    delivery = getattr(ledger, "delivery", None)  # what pays may be no ledger, and no branch
+    if delivery is not None and branch is not None:
+        delivery.emit(StartRefused(ledger.clock(), ledger.step, branch.key, str(error), running))
 
 
 ROOM = Room()

@@ -19,7 +19,7 @@ from anabranch._options import exact
 from anabranch._work import check_seconds
 from anabranch.errors import LaneError, ScriptFailedError
 from anabranch.lanes._beside import Beside
-from anabranch.lanes._room import FIRST_S, LONGEST_S, PATIENCE_S, ROOM, is_scarce
+from anabranch.lanes._room import FIRST_S, LONGEST_S, PATIENCE_S, ROOM, is_scarce, tell_refusal
 from anabranch.lanes._running import Running
 from anabranch.lanes._script import GRACE_S, TAIL, Finished, OnLine, Script, Word
 from anabranch.lanes._start import why_not
@@ -98,7 +98,10 @@ async def run(script: Script, timeout: float | None = None) -> Finished:
                 ROOM.leave()
         if isinstance(result, Finished):
             return result
-        others = ROOM.refused(result) if is_scarce(result) else 0
+        others = 0
+        if is_scarce(result):
+            others = ROOM.refused(result)
+            tell_refusal(result, others)
         if not is_scarce(result) or alone > PATIENCE_S:
             kind, why = why_not(script, result)
             return Finished(kind=kind, error=why)
