@@ -34,7 +34,11 @@ class _Act:
 
 
 def sleep(seconds: float) -> Behaviour:
-    """Sleep for so many seconds of the loop's time."""
+    """Sleep for so many seconds of the loop's time.
+
+    Raises:
+        ConfigurationError: no time: a word, or less than 0.
+    """
     _check_seconds("sleep", seconds)
 
     async def play(_: Call) -> None:
@@ -44,7 +48,11 @@ def sleep(seconds: float) -> Behaviour:
 
 
 def checkpoints(count: int = 1) -> Behaviour:
-    """Let others go on, so many times."""
+    """Let others go on, so many times.
+
+    Raises:
+        ConfigurationError: less than once.
+    """
     check_limit("checkpoints", "count", count)
 
     async def play(_: Call) -> None:
@@ -64,7 +72,11 @@ def returns(value: Any) -> Behaviour:
 
 
 def raises(error: BaseException | type[BaseException]) -> Behaviour:
-    """Raise an error; one of a class is made anew each time."""
+    """Raise an error; one of a class is made anew each time.
+
+    Raises:
+        ConfigurationError: what is no error.
+    """
     kind = error if isinstance(error, type) else type(error)
     if not issubclass(kind, BaseException):
         raise ConfigurationError(
@@ -78,7 +90,10 @@ def raises(error: BaseException | type[BaseException]) -> Behaviour:
 
 
 def charges(**amounts: Any) -> Behaviour:
-    """Charge the budget of the run, as ``anabranch.charge`` does."""
+    """Charge the budget of the run, as ``anabranch.charge`` does: US dollars, tokens, own units.
+
+    What cannot be charged is the error of the branch.
+    """
 
     async def play(_: Call) -> None:
         charge(**amounts)
@@ -88,7 +103,10 @@ def charges(**amounts: Any) -> Behaviour:
 
 
 def waits_for(key: str) -> Behaviour:
-    """Wait until another branch of the script has ended, in whatever way."""
+    """Wait until another branch of the script has ended, in whatever way.
+
+    The branch raises ConfigurationError if the script has no such branch.
+    """
 
     async def play(call: Call) -> None:
         await call.event_of(key).wait()
@@ -97,7 +115,11 @@ def waits_for(key: str) -> Behaviour:
 
 
 def stubborn(seconds: float) -> Behaviour:
-    """Work on, for so many seconds, deaf to any cancellation; it is heard after them."""
+    """Work on, for so many seconds, deaf to any cancellation; it is heard after them.
+
+    Raises:
+        ConfigurationError: no time: a word, or less than 0.
+    """
     _check_seconds("stubborn", seconds)
 
     async def play(_: Call) -> None:
@@ -109,7 +131,11 @@ def stubborn(seconds: float) -> Behaviour:
 
 
 def attempts(*lines: Sequence[Behaviour] | Behaviour) -> Behaviour:
-    """Behave as the first line when the branch is called first, and so on; then as the last."""
+    """Behave as the first line when the branch is called first, and so on; then as the last.
+
+    Raises:
+        ConfigurationError: no line, or something in one that is no behaviour.
+    """
     if not lines:
         raise ConfigurationError(
             "attempts: no line; give attempts([raises(OSError)], [returns(3)])"

@@ -85,7 +85,8 @@ def fake_loads(
     """Make loads for ``replay`` or ``Controller.next``: one for each row, ``every`` seconds.
 
     Args:
-        rows: fields of a Load. always: fields of all of them.
+        rows: fields of a Load. every: seconds from one load to the next.
+        always: fields of all of them.
 
     Raises:
         UnknownOptionError: a field that a Load has not.

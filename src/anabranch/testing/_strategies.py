@@ -32,7 +32,11 @@ Line: TypeAlias = tuple[Behaviour, ...]
 
 
 def limits(most: int = 8) -> st.SearchStrategy[int]:
-    """Draw a limit from 1 to ``most``; often a small one, where faults are."""
+    """Draw a limit from 1 to ``most``; often a small one, where faults are.
+
+    Raises:
+        ConfigurationError: ``most`` is less than 1.
+    """
     check_limit("limits", "most", most)
     return _from(1, min(3, most)) | _from(1, most)
 
@@ -57,6 +61,9 @@ def resizes(
     Args:
         most: the largest limit. count: so many at most. within: seconds.
         pauses: some set 0; the last one never does, so that all ends.
+
+    Raises:
+        ConfigurationError: ``most`` or ``count`` is less than 1.
     """
     check_limit("resizes", "most", most)
     check_limit("resizes", "count", count)
@@ -141,6 +148,9 @@ def step_trees(
     Args:
         depth: so many parallel steps within each other at most. most: leaves, at most.
         fails: some leaves raise ValueError. behaviours: draws what leaves do, in place of ours.
+
+    Raises:
+        ConfigurationError: ``depth`` or ``most`` is less than 1.
     """
     check_limit("step_trees", "depth", depth)
     check_limit("step_trees", "most", most)
