@@ -37,6 +37,7 @@ class Feeds:
         self._plain: deque[tuple[Iterator[Any], Accept, Context]] = deque()
         self._over = False  # nothing is accepted any more
         self._async = 0  # async feeds that have not ended
+        self._scopes: set[Any] = set()  # of those that have begun
         self._read: Any = None  # an Event while async feeds wait for the reader
 
     def __bool__(self) -> bool:
@@ -62,9 +63,11 @@ class Feeds:
         self._async += 1
 
     def end(self) -> None:
-        """Pull nothing more; async iterables are cancelled with their task."""
+        """Pull nothing more; an async iterable is cancelled where it waits for its next element."""
         self._over = True
         self._plain.clear()
+        for scope in self._scopes:
+            scope.cancel(reason="nothing more is pulled")
 
     def reader_moved(self) -> None:
         """Let the async feeds look again whether they may pull."""
@@ -94,6 +97,20 @@ class Feeds:
         push: Callable[[Branch], None],
     ) -> None:
         """Pull from an async iterable whenever a token is free, until it ends."""
+        with self._runtime.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await self._pull_async(elements, accept, token_is_free, push)
+            finally:
+                self._scopes.discard(scope)
+
+    async def _pull_async(
+        self,
+        elements: AsyncIterable[Any],
+        accept: Accept,
+        token_is_free: Callable[[], Awaitable[None]],
+        push: Callable[[Branch], None],
+    ) -> None:
         iterator: Any = None
         try:
             iterator = aiter(elements)

@@ -106,6 +106,8 @@ class Intake:
         """Pull nothing more."""
         if self.feeds is not None:
             self.feeds.end()
+        if not self.feeds and self._all_fed is not None:
+            self._all_fed.set()  # no hand may come any more to see that nothing is left
         self._ledger.reader_moved(math.inf)
 
     def nobody_reads(self) -> None:

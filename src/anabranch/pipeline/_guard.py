@@ -15,7 +15,7 @@ from anabranch._watch import WAS_SET, Watcher, check_event_home
 from anabranch.abc import BreachEvent
 from anabranch.events import Breached
 from anabranch.pipeline._returned import PLAIN, charge_ended
-from anabranch.pipeline._stopped import is_spared
+from anabranch.pipeline._stopped import SHOWN, is_spared
 
 if TYPE_CHECKING:
     from anabranch.pipeline._node import Run
@@ -27,7 +27,8 @@ class Guard:
     Attributes:
         breach: why it was ended; empty while it was not. at: when, by the loop's clock.
         scope: holds the whole run, where it may be breached.
-        spared: how many branches of a step that keeps none were stopped by the user's own wish.
+        spared: the reasons of those branches of a step that keeps none which were stopped by the
+            user's own wish, and how many they were.
     """
 
     cancels: Final = False  # no single branches
@@ -36,7 +37,7 @@ class Guard:
         self.breach = ""
         self.at = math.inf
         self.scope: Any = None
-        self.spared: Counter[Scheduler] = Counter()
+        self.spared: dict[Scheduler, Counter[str]] = {}
         self._run = run
         run.pool.at_once = True
         self._open: dict[Scheduler, None] = {}
@@ -65,7 +66,9 @@ class Guard:
         if branch.value is not None:
             charge_ended(branch, scheduler.ledger)
         elif not scheduler.keeps and is_spared(branch):
-            self.spared[scheduler] += 1
+            reasons = self.spared.setdefault(scheduler, Counter())
+            known = branch.reason in reasons or len(reasons) < SHOWN
+            reasons[branch.reason if known else ""] += 1  # they may be as many as there are items
 
     def trip(self, reason: str) -> None:
         """End the run: what is queued has its outcome at once, what runs is cancelled as a whole.

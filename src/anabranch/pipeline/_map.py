@@ -34,7 +34,7 @@ from anabranch.pipeline._node import Frame, Node
 from anabranch.pipeline._plan import Branches, Plan, output_of, title
 from anabranch.pipeline._result import StepResult
 from anabranch.pipeline._returned import charge_all, costs_of, uncharged
-from anabranch.pipeline._stopped import is_spared
+from anabranch.pipeline._stopped import is_spared, why_stopped
 from anabranch.pipeline._terms import (
     Terms,
     group_of,
@@ -205,6 +205,13 @@ class _Mapping:
         """Tell whether to fold it would hold the loop for longer than a moment."""
         return len(self._branches) > SLICE
 
+    def _spared(self) -> Counter[str]:
+        """Return the reasons of those that were stopped by the user's wish and are not kept."""
+        guard = self._frame.run.guard
+        if self._keeps or guard is None:
+            return Counter()
+        return guard.spared.get(self.scheduler, Counter())
+
     def result(
         self,
         name: str,
@@ -220,17 +227,16 @@ class _Mapping:
         keys: list[str] = []
         results = Branches(keys, self._branches, "item", name)
         counts = Counter() if self._keeps else ledger.counts
-        spared = 0
+        spared = self._spared()
         for some in slices(self._branches):
             keys += [branch.key[path:] for branch in some]
             counts.update(str(branch.status) for branch in some)
-            spared += sum(map(is_spared, some))
+            spared.update(branch.reason for branch in some if is_spared(branch))
             yield
-        total = sum(counts.values())
-        if not self._keeps and (guard := self._frame.run.guard) is not None:
-            spared = guard.spared[self.scheduler]
-        good = counts["succeeded"]
-        success, status, words = verdict_of(terms, good, total, spared, why, halted)
+        total, good = sum(counts.values()), counts["succeeded"]
+        success, status, words = verdict_of(terms, good, total, spared.total(), why, halted)
+        if total and spared.total() == total and not halted:
+            halted = why_stopped(spared)
         if error is not None:
             success, status = False, Status.FAILED
             words = f"the items raised {words_of(error)}; {words}"

@@ -288,7 +288,7 @@ class ParallelStep(Node[T, dict[str, Any]]):
             spared = sum(map(is_spared, branches))
         success, status, words = verdict_of(self._terms, good, total, spared, why, halted)
         if spared == total and not halted:
-            halted = why_stopped(branches)
+            halted = why_stopped(branch.reason for branch in branches)
         account = ledger.account
         fields = {
             "name": name,

@@ -34,7 +34,7 @@ from anabranch.pipeline._plan import noted, title
 from anabranch.pipeline._resources import watched
 from anabranch.pipeline._result import NO_USAGE, PipelineResult, StepResult, made
 from anabranch.pipeline._returned import costs_together
-from anabranch.pipeline._run import BARE, RunTerms, run_of, stopped_steps
+from anabranch.pipeline._run import BARE, RunTerms, cut_behind, run_of, stopped_steps
 from anabranch.pipeline._step import Part
 from anabranch.pipeline._typed import PipelineOptions
 
@@ -226,9 +226,12 @@ class Pipeline(Node[In, Out]):
             await self._walk(data, inside, history)
             frame.context = inside.context
         except BaseException as error:
-            stopped = frame.kept()
-            if stopped is not None and frame.is_cancelled_by(error):
-                frame.keep(_as_its_last([*history, stopped], name, run.clock() - started_at))
+            if frame.is_cancelled_by(error):
+                stopped = frame.kept()
+                if stopped is None and history:  # between two steps
+                    stopped = cut_behind(history.pop(), frame.why_cancelled())
+                if stopped is not None:
+                    frame.keep(_as_its_last([*history, stopped], name, run.clock() - started_at))
             raise
         finally:
             lane.leave(io_limit)

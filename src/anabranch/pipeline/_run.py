@@ -12,7 +12,7 @@ from anabranch._observers import Delivery, check_observer
 from anabranch._pool import Pool
 from anabranch._runtime import check_home
 from anabranch._watch import check_event, check_event_home
-from anabranch._work import check_seconds
+from anabranch._work import Status, check_seconds
 from anabranch.abc import BreachEvent, Limiter, Observer
 from anabranch.errors import ConfigurationError
 from anabranch.pipeline._context import check_context
@@ -87,6 +87,12 @@ def run_of(
         loop = host.runtime.lowlevel.current_trio_token()
         pool.watch(terms.budget.limits, run.guard.trip, loop)
     return run
+
+
+def cut_behind(step: StepResult[Any], why: str) -> StepResult[Any]:
+    """Return the last step of a pipeline that was cancelled before its next one began."""
+    how: dict[str, Any] = {"success": False, "status": Status.CANCELLED, "reason": why, "output": None}
+    return attrs.evolve(step, feedback=f"{step.feedback}; {why}", **how)
 
 
 def stopped_steps(run: Run, reason: str) -> list[StepResult[Any]]:

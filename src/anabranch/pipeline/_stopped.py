@@ -14,6 +14,7 @@ from anabranch.errors import BranchTimedOutError
 from anabranch.pipeline._nested import was_stopped_inside
 
 MEMORY_LIMIT = "max_memory_mb"
+SHOWN = 3  # reasons
 
 
 def was_stopped(branch: Branch) -> bool:
@@ -39,7 +40,7 @@ def is_pressed(reason: str) -> bool:
     return reason.startswith("memory: ") and reason.endswith(f"({MEMORY_LIMIT}=)")
 
 
-def why_stopped(branches: Iterable[Branch]) -> str:
+def why_stopped(reasons: Iterable[str]) -> str:
     """Say why all branches of a step were stopped: the reason that they share, or that of each."""
-    reasons = dict.fromkeys(branch.reason for branch in branches if branch.reason)
-    return "; ".join(list(reasons)[:3]) or "all that was nested was stopped"
+    known = dict.fromkeys(filter(None, reasons))
+    return "; ".join(list(known)[:SHOWN]) or "all that was nested was stopped"

@@ -1,0 +1,121 @@
+"""See that what is cut short ends, keeps what it did, and says why: maps, nested pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from anabranch import Budget, Halt, Pipeline, Step, UsageLimitExceededError, charge
+from anabranch._host import current_host
+
+
+def sleeper(seconds: float) -> Any:
+    async def sleep(_: Any) -> None:
+        await anyio.sleep(seconds)
+
+    return sleep
+
+
+async def fail(_: Any) -> None:
+    raise ValueError
+
+
+async def read_all(pipeline: Pipeline[Any, Any], **options: Any) -> Any:
+    async with pipeline.open(1, **options) as run:
+        async for _outcome in run.outcomes:
+            pass
+    return run.result
+
+
+# Maps that start no more ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_items_that_never_come_are_not_waited_for_once_no_more_is_started(live: bool) -> None:
+    closed = []
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+            await anyio.sleep_forever()
+        finally:
+            closed.append(True)
+
+    mapped = Step.map_over("m", fail, items=lambda _: items(), halt=Halt("soon"))
+    pipeline = Pipeline([mapped])
+    with anyio.fail_after(9):
+        result = await (read_all(pipeline) if live else pipeline.run(1))
+    step = result.step_history[0]
+    assert step.reason == "halt: 1 failure"
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_live_map_ends_whose_last_hand_has_made_way_for_others(
+    limit: int, all_home: Any
+) -> None:
+    """No hand of it is left that would find out that nothing more is to be pulled."""
+    limiter = all_home(current_host().runtime.CapacityLimiter(limit))
+    at_once = Step("at once", lambda number: number, lane="inline")
+    halt = Halt("soon", on="done")
+    mapped = Step.map_over("m", at_once, items=lambda _: iter(range(3)), halt=halt)
+    branches = {"m": mapped, "a": sleeper(0.01), "b": sleeper(0.01), "c": at_once}
+    with anyio.fail_after(9):
+        result = await read_all(Pipeline([Step.parallel(branches)]), limiter=limiter)
+    assert result.success
+    assert dict(result.step_history[0].branches["m"].counts) == {"succeeded": 1}
+
+
+# Maps that are stopped -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_map_of_which_all_was_stopped_says_why(keeps: bool) -> None:
+    reduce = dict if keeps else None
+    mapped: Any = Step.map_over("m", sleeper(9), items=range(9), reduce=reduce)
+    async with Pipeline([mapped]).open() as run:
+        await anyio.sleep(1)
+        for number in range(9):
+            assert run.cancel(str(number), reason=f"no {number % 4}") == 1
+    step = run.result.step_history[0]
+    assert step.status == "cancelled"
+    reasons = step.reason.split("; ")
+    assert len(set(reasons)) == 3
+    assert set(reasons) < {"no 0", "no 1", "no 2", "no 3"}
+
+
+# Nested pipelines ----------------------------------------------------------------------------
+
+
+async def spend(_: Any) -> str:
+    await anyio.sleep(1)
+    charge(cost_usd=2)
+    return "spent"
+
+
+def over_budget(step: Any) -> Any:
+    return Pipeline([step]).run(budget=Budget(cost_usd=1))
+
+
+async def test_a_pipeline_in_a_row_that_is_cut_between_two_steps_keeps_the_first() -> None:
+    inner = Pipeline([spend, sleeper(1)], name="inner")
+    with pytest.raises(UsageLimitExceededError) as caught:
+        await over_budget(inner)
+    step = caught.value.result.step_history[0]
+    assert (step.name, step.status, step.cost_usd) == ("inner", "cancelled", 2)
+    assert step.reason == "breach: spent 2 of 1 usd"
+    assert step.feedback == "step 'spend': succeeded; breach: spent 2 of 1 usd"
+
+
+async def test_a_pipeline_in_a_branch_that_is_cut_between_two_steps_says_so() -> None:
+    inner = Pipeline([Step.parallel("first", {"x": spend}), sleeper(1)], name="inner")
+    with pytest.raises(UsageLimitExceededError) as caught:
+        await over_budget(Step.parallel({"inner": inner, "other": sleeper(9)}))
+    branch = caught.value.result.step_history[0].branches["inner"]
+    assert (branch.status, branch.cost_usd) == ("cancelled", 2)
+    assert branch.branches["x"].output == "spent"
+    assert branch.reason == "breach: spent 2 of 1 usd"
