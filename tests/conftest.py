@@ -192,11 +192,13 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     yield
+    before = item.stash[BEFORE]
+    del item.stash[BEFORE]  # items live till the end of the run, and each look would go through it
     # The traceback of a failed test keeps its things alive, and one failure is enough to read.
     if item.stash.get(FAILED, False):
         return
     give_up = time.monotonic() + GRACE
-    while left := _unallowed(leaks(item.stash[BEFORE]), item):
+    while left := _unallowed(leaks(before), item):
         if time.monotonic() > give_up:
             _complain(item, left)
         gc.collect()
