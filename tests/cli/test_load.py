@@ -18,11 +18,11 @@ PIPES = "from anabranch import Pipeline, Step\n"
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before, file = set(sys.modules), sys.modules["__main__"].__file__
+    before = set(sys.modules)
+    monkeypatch.setitem(vars(sys.modules["__main__"]), "__file__", __file__)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
-    sys.modules["__main__"].__file__ = file
     for name in set(sys.modules) - before:
         del sys.modules[name]
 

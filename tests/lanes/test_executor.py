@@ -40,11 +40,11 @@ async def test_a_call_that_has_not_begun_is_taken_back_when_it_is_cancelled():
 async def test_a_call_that_has_begun_is_abandoned_and_counted_until_it_ends(caplog):
     executor = Manual()
     lane = ExecutorLane(executor)
-    with anyio.move_on_after(0.05):
-        async with anyio.create_task_group() as group:
-            group.start_soon(call, lane, 1)
-            await anyio.sleep(0.01)
-            executor.futures[0].set_running_or_notify_cancel()
+    async with anyio.create_task_group() as group:
+        group.start_soon(call, lane, 1)
+        await anyio.wait_all_tasks_blocked()
+        executor.futures[0].set_running_or_notify_cancel()
+        group.cancel_scope.cancel()
     assert lane.abandoned == 1
     assert "could not be stopped" in caplog.text
     executor.futures[0].set_result(None)
