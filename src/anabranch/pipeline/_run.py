@@ -91,7 +91,12 @@ def run_of(
 
 def cut_behind(step: StepResult[Any], why: str) -> StepResult[Any]:
     """Return the last step of a pipeline that was cancelled before its next one began."""
-    how: dict[str, Any] = {"success": False, "status": Status.CANCELLED, "reason": why, "output": None}
+    how: dict[str, Any] = {
+        "success": False,
+        "status": Status.CANCELLED,
+        "reason": why,
+        "output": None,
+    }
     return attrs.evolve(step, feedback=f"{step.feedback}; {why}", **how)
 
 
