@@ -344,6 +344,7 @@ async def test_a_pipelines_timeout_shows_no_step_twice() -> None:
     assert [step.name for step in result.step_history] == ["outer", "last"]
     assert result.step_history[1].status == "cancelled"
     assert result.reason == "deadline: 5 s (timeout= of the pipeline)"
+    assert result.step_history[1].feedback == f"cancelled: {result.reason}"
 
 
 async def test_a_deadline_from_outside_goes_on_its_way() -> None:

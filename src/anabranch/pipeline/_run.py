@@ -106,6 +106,7 @@ def stopped_steps(run: Run, reason: str) -> list[StepResult[Any]]:
     for path, step in run.stopped.items():
         if not path:
             words = step.feedback.removesuffix(step.reason).removesuffix("; ")
-            words = f"{words}; {reason}" if words else reason
+            joint = "" if words.endswith(": ") else "; "  # as in "cancelled: "
+            words = f"{words}{joint}{reason}" if words else reason
             found.append(attrs.evolve(step, reason=reason, feedback=words))
     return found
