@@ -1,4 +1,8 @@
-"""Run the benchmarks: python -m tests.bench [CASE ...] [--fast] [--strict] [--json FILE]."""
+"""Run the benchmarks: python -m tests.bench [CASE ...] [--fast] [--strict] [--json FILE].
+
+``peers`` is no case but a comparison with other packages and programs, which it installs apart:
+python -m tests.bench peers --help.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from tests.bench import (
     _journals,
     _lanes,
     _merging,
+    _peers,
     _pools,
     _report,
     _scripts,
@@ -72,6 +77,9 @@ def run(cases: Sequence[_core.Case], extent: Extent) -> tuple[list[_report.Row],
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse arguments, run, and return the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["peers"]:
+        return _peers.main(given[1:])
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     named = "; ".join(
         f"{suite}, or of it: {', '.join(case.name for case in cases)}"
@@ -81,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fast", action="store_true", help="fewer sizes and rounds: a quick look")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there too")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given)
     cases = cases_of(args.case)
     before, start = _report.machine(), time.perf_counter()
     print(_report.describe(before))

@@ -1,4 +1,4 @@
-"""Ask peers, each question in a fresh process with a time limit, and keep what they answer.
+"""Ask peers, in fresh processes with a time limit, and keep what they answer.
 
 A peer that hangs, crashes or is not there costs its own answer, which then says so; what it has
 left running is ended with its process group.
@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,24 +24,32 @@ from tests.bench._peers_known import Peer
 
 Answer = dict[str, Any]
 Answers = dict[str, dict[str, Answer]]  # by the peer's key, then the question
-TIMED = ("cost", "memory", "cancel")  # asked one at a time: they measure
-FACTS = ("timeout", "nested", "breach", "outer", "follow")  # asked a few at once: they only look
-AT_ONCE = 3
+TIMED = (("memory",), ("cost", "cancel"))  # asked one peer at a time: they measure
+FACTS = ("breach", "outer", "follow", "timeout", "nested")  # some at once; what may hang is last
+AT_ONCE = 4
 
 
-def ask(where: Environment, peer: Peer, question: str, extent: PeersExtent) -> Answer:
-    """Ask one question; whatever goes wrong is an answer too, under ``failed``."""
+def ask(
+    where: Environment, peer: Peer, questions: Sequence[str], extent: PeersExtent
+) -> dict[str, Answer]:
+    """Ask questions in one process; whatever goes wrong is an answer too, under ``failed``.
+
+    What is not answered when the process has ended, or the time is up, has failed.
+    """
+    questions = [each for each in questions if not peer.only or each in peer.only]
+    if not questions:
+        return {}
     asked = json.dumps(attrs.asdict(extent))
-    argv = [where.python, "-m", "tests.bench._peers_child", peer.key, question, asked]
+    argv = [where.python, "-m", "tests.bench._peers_child", peer.key, ",".join(questions), asked]
     code, out, words = _ended(argv, where.env, extent.limit)
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
+    found: dict[str, Answer] = {line["question"]: line["answer"] for line in lines}
     if code is None:
-        return {"failed": f"no answer within {extent.limit:g} s"}
-    answers = [line for line in out.splitlines() if line.startswith("{")]
-    if code or not answers:
+        why = f"no answer within {extent.limit:g} s"
+    else:
         said = [line for line in words.splitlines() if line.strip(" |+-\t")] or ["nothing"]
-        return {"failed": f"exit code {code}: {said[-1].strip(' |+-'):.160}"}
-    found: Answer = json.loads(answers[-1])
-    return found
+        why = f"exit code {code}: {said[-1].strip(' |+-'):.160}"
+    return {each: found.get(each, {"failed": why}) for each in questions}
 
 
 def _ended(
@@ -70,24 +77,22 @@ def ask_all(
     """Ask every peer everything: what is timed one by one, facts a few at a time."""
     answers: Answers = {peer.key: {} for peer in peers}
 
-    def one(peer: Peer, question: str) -> None:
-        if peer.only and question not in peer.only:
-            return
-        tell(f"{peer.name}: {question}")
-        known = [each["missing"] for each in answers[peer.key].values() if "missing" in each]
-        answers[peer.key][question] = (
-            {"missing": known[0]} if known else ask(where, peer, question, extent)
+    def one(peer: Peer, questions: Sequence[str]) -> None:
+        known = [each for each in answers[peer.key].values() if "missing" in each]
+        tell(f"{peer.name}: {', '.join(questions)}")
+        answers[peer.key] |= (
+            dict.fromkeys(questions, known[0]) if known else ask(where, peer, questions, extent)
         )
 
-    for question in TIMED:
+    for questions in TIMED:
         for peer in peers:
-            one(peer, question)
+            one(peer, questions)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(one, peer, question) for question in FACTS for peer in peers]
+        waiting = [pool.submit(one, peer, FACTS) for peer in peers]
         try:
             for each in waiting:
                 each.result()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            sys.exit(130)
+            raise
     return answers

@@ -1,6 +1,7 @@
-"""Ask one peer one question, in a process of its own: PEER QUESTION whole|fast|JSON.
+"""Ask one peer some questions, in a process of its own: PEER QUESTION,... whole|fast|JSON.
 
-It prints what was found and ends at once, without waiting for what a peer has left running.
+It prints each answer when it is there, and ends at once after the last one, without waiting for
+what a peer has left running.
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ def answer(key: str, question: str, extent: PeersExtent) -> dict[str, object]:
     return {"missing": words} if words else ASKED[peer.kind][question](peer, extent)
 
 
-if __name__ == "__main__":
-    key, question, extent = sys.argv[1:]
-    if question == "held":
+def main(key: str, questions: str, extent: str) -> None:
+    """Answer each question in a line, or run what another process looks at."""
+    if questions == "held":
         _peers_sync.held(BY_KEY[key], **json.loads(extent))
-        sys.exit()
+        return
     given = EXTENTS.get(extent) or PeersExtent(**json.loads(extent))
-    print("\n" + json.dumps(answer(key, question, given)), flush=True)
+    for question in questions.split(","):
+        found = answer(key, question, given)
+        print("\n" + json.dumps({"question": question, "answer": found}), flush=True)
     os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

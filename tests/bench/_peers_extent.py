@@ -16,12 +16,12 @@ class PeersExtent:
     processes: int = 2
     programs: int = 100
     rounds: int = 5
-    starts: int = 5  # fresh interpreters, or programs, for a first result
+    starts: int = 3  # fresh interpreters, or programs, for a first result
     breached: int = 60
     patience: float = 4.0  # seconds until a nested run is said to hang
     followed: float = 5.0  # seconds of calls to what gets slower
     ceiling: int = 64
-    lasts: float = 4.0  # seconds of a call that nobody can end
+    lasts: float = 3.0  # seconds of a call that nobody can end
     limit: float = 60.0  # seconds for an answer
 
 
@@ -33,10 +33,10 @@ FAST = PeersExtent(
     running=200,
     programs=20,
     rounds=2,
-    starts=2,
     breached=40,
     patience=2.0,
     followed=3.0,
+    starts=1,
     lasts=2.0,
 )
 EXTENTS = {"whole": WHOLE, "fast": FAST}

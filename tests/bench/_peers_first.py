@@ -119,7 +119,6 @@ def firsts(
     peers: Sequence[Peer],
     rounds: int,
     tell: Callable[[str], None],
-    limit: float = 30.0,
 ) -> dict[str, list[float]]:
     """Return each peer's seconds to its first line; of one that fails, an empty list.
 
@@ -133,7 +132,7 @@ def firsts(
                 if peer.key in failed or peer.key not in {**CODE, **SHELL}:
                     continue
                 tell(f"first result, round {number} of {rounds}: {peer.name}")
-                seconds = _first(_argv(where, peer, folder), where.env, limit)
+                seconds = _first(_argv(where, peer, folder), where.env)
                 if seconds is None:
                     failed.add(peer.key)
                     taken[peer.key].clear()
@@ -154,7 +153,7 @@ def _argv(where: Environment, peer: Peer, folder: str) -> list[str]:
     return [where.python, str(file)]
 
 
-def _first(argv: Sequence[str], env: dict[str, str], limit: float) -> float | None:
+def _first(argv: Sequence[str], env: dict[str, str]) -> float | None:
     """Return the seconds until a program's first line, or None if it ends without one."""
     start = time.perf_counter()
     with subprocess.Popen(
@@ -169,8 +168,6 @@ def _first(argv: Sequence[str], env: dict[str, str], limit: float) -> float | No
         assert child.stdout is not None
         line = child.stdout.readline()
         seconds = time.perf_counter() - start
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(limit)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
     return seconds if line else None

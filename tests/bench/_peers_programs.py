@@ -60,12 +60,12 @@ def cost(peer: Peer, extent: PeersExtent) -> Values:
     Rounds of the two programs are taken in turns.
     """
     both = list(dict.fromkeys([peer, beside(peer)]))
-    sizes = {"two": 2, "twenty": 20, "branch": 5 * extent.calls // peer.slow}
+    sizes = {"two": 2, "twenty": 20, "branch": 2 * extent.calls // peer.slow}
     took: dict[str, list[float]] = {}
     for name, count in sizes.items():
         with folders(count) as (_, items):
             rounds = []
-            for number in range(extent.rounds):
+            for number in range(min(3, extent.rounds)):
                 order = both if number % 2 else both[::-1]
                 timed = {each: _timed(argv(each, items, [shutil.which("true")])) for each in order}
                 rounds.append([timed[each] for each in both])
@@ -106,9 +106,9 @@ def cancel(peer: Peer, extent: PeersExtent) -> Values:
             found = wait_for(folder, size, extent.limit / 2)
             start = time.perf_counter()
             child.terminate()
-            left = wait_for(folder, 0, extent.lasts / 4)
-            wait_for(folder, 0, 3 * extent.lasts)
-            return {"quiet_s": time.perf_counter() - start, "running": found, "left": left}
+            left = wait_for(folder, 0, extent.lasts / 3)
+            quiet = None if left else time.perf_counter() - start
+            return {"quiet_s": quiet, "running": found, "left": left}
 
 
 def timeout(peer: Peer, extent: PeersExtent) -> Values:

@@ -97,9 +97,9 @@ def cancel(peer: Peer, extent: PeersExtent) -> Values:
         found = wait_for(folder, size, extent.limit / 2)
         start = time.perf_counter()
         pool.stop()
-        left = wait_for(folder, 0, extent.lasts / 4)
-        wait_for(folder, 0, 2 * extent.lasts)
-        return {"quiet_s": time.perf_counter() - start, "running": found, "left": left}
+        left = wait_for(folder, 0, extent.lasts / 3)
+        quiet = None if left else time.perf_counter() - start
+        return {"quiet_s": quiet, "running": found, "left": left}
 
 
 def _quietly(pool: Any, fn: Any, items: Any) -> None:
