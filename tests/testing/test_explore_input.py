@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -11,7 +12,12 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from anabranch import ConfigurationError, HostLoopError, UnknownOptionError
-from anabranch.testing import NotDeterministicError, explore
+from anabranch.testing import (
+    NotDeterministicError,
+    ScheduleFailedError,
+    explore,
+    run_virtual,
+)
 from anabranch.testing._schedule import VERSION, Schedule, parse
 from tests.testing import faulty
 
@@ -114,6 +120,19 @@ def test_options_that_cannot_be_meant_are_refused(options: Any) -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(UnknownOptionError, match="seeds"):
         explore(faulty.sound, seed=3)  # type: ignore[call-arg]  # on purpose
+
+
+async def of_asyncio() -> None:
+    await asyncio.sleep(1)
+
+
+def test_a_test_of_one_loop_is_told_how_to_say_so() -> None:
+    with pytest.raises(ScheduleFailedError, match="asyncio alone, give loops='asyncio'"):
+        explore(of_asyncio)
+    assert explore(of_asyncio, loops="asyncio").steps
+    with pytest.raises(RuntimeError) as caught:
+        run_virtual(of_asyncio)
+    assert "give loop='asyncio'" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("given", [3, print, faulty.Gate, lambda: None])

@@ -28,6 +28,8 @@ from anabranch.testing._schedule import DISTURBANCES, LOOPS, Schedule, parse
 from anabranch.testing._shrink import shrink
 
 SEEDS = 200
+UNDISTURBED = "undisturbed"
+OF_ONE_LOOP = (RuntimeError, AttributeError, TypeError)  # what things of the other loop raise
 MOST = 100_000  # steps of one run
 TWICE = 50  # each so many-th schedule is run twice, to see whether it is the same
 
@@ -154,7 +156,7 @@ def _first(player: Player, loop: str) -> tuple[Player, Told]:
         player = attrs.evolve(player, whole=True)
         told = player.play_twice(plain)
     if told.error is not None:
-        raise _failed(player, plain, told, "undisturbed") from told.error
+        raise _failed(player, plain, told, UNDISTURBED) from told.error
     return player, told
 
 
@@ -185,6 +187,9 @@ def _shortened(player: Player, schedule: Schedule, told: Told, number: int) -> S
 def _failed(player: Player, schedule: Schedule, told: Told, how: str) -> ScheduleFailedError:
     name, line = player.test.__qualname__, schedule.line()
     struck = f"\n  {told.struck}" if told.struck else ""
+    if how == UNDISTURBED and isinstance(told.error, OF_ONE_LOOP):
+        other = next(each for each in LOOPS if each != schedule.loop)
+        struck += f"\n  if it is written for {other} alone, give loops={other!r}"
     return ScheduleFailedError(
         f"{name} fails {how}, in short {schedule.words()}:{struck}\n"
         f"  {', '.join(told.fault())}: {_said(told.error)}\n"

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from anabranch._runtime import loop_runs_here
 from anabranch.errors import ConfigurationError, HostLoopError
+from anabranch.pipeline._plan import NO_ASYNCIO
 from anabranch.testing._clock import VirtualLoop
 from anabranch.testing._schedule import LOOPS, Choices, Schedule
 from anabranch.testing._schedules import Dice, run_asyncio, run_trio
@@ -78,9 +79,14 @@ def run_virtual(
             "call it from a plain function"
         )
     order: int | Dice = Choices(Schedule(loop=loop)) if seed is None else seed
-    if loop == "trio":
+    if loop == "asyncio":
+        return run_asyncio(async_fn, *args, seed=order)
+    try:
         return run_trio(async_fn, *args, seed=order)
-    return run_asyncio(async_fn, *args, seed=order)
+    except RuntimeError as error:
+        if any(words in str(error) for words in NO_ASYNCIO):
+            error.add_note("run_virtual ran it on trio; for what needs asyncio give loop='asyncio'")
+        raise
 
 
 def check_loop(where: str, loop: object) -> None:
