@@ -15,8 +15,9 @@ import pytest
 
 import anabranch
 from anabranch import Job, LaneError, Retry, open_scheduler
+from anabranch._host import current_host
 from anabranch.lanes import _echo
-from anabranch.lanes._process import CPU_LANE
+from anabranch.lanes._process import CPU_LANE, Children
 from tests.branches import read, statuses, submit
 from tests.lanes import calls
 
@@ -25,6 +26,12 @@ pytestmark = [pytest.mark.real_clock, pytest.mark.slow]
 
 def run(fn, *args):
     return CPU_LANE.run(fn, args, {})
+
+
+async def until_busy(pid):
+    with anyio.fail_after(10):
+        while not any(child.pid == pid for child in current_host().part(Children)._busy):
+            await anyio.sleep(0.001)
 
 
 async def until_gone(pid):
@@ -50,18 +57,16 @@ async def test_fault_08_a_process_that_is_killed_fails_its_call_alone(what):
     async with open_scheduler(2) as scheduler:
         submit(scheduler, "warm", calls.pid, lane="cpu")
         pid = (await read(scheduler))["warm"].value
-        killer = None
         if what == "reads":
             os.kill(pid, signal.SIGSTOP)  # so it reads nothing of what fills its pipe
-        if what != "runs":
-            killer = threading.Timer(0.05, os.kill, (pid, signal.SIGKILL))
-            killer.start()
         submit(scheduler, "killed", fn, *args, lane="cpu")
+        if what != "runs":
+            await until_busy(pid)
+            await anyio.sleep(0.05)
+            os.kill(pid, signal.SIGKILL)
         for i in range(3):
             submit(scheduler, str(i), calls.add, i, lane="cpu")
         found = await read(scheduler)
-    if killer is not None:
-        killer.join()
     assert statuses(found) == {"failed": 1, "succeeded": 3}, "the lane has filled itself again"
     assert isinstance(found["killed"].error, LaneError)
     assert "SIGKILL" in str(found["killed"].error)

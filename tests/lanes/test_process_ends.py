@@ -3,6 +3,7 @@
 import gc
 import os
 import resource
+import selectors
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from anabranch import open_scheduler
 from anabranch._host import current_host
 from anabranch.errors import LaneError
 from anabranch.lanes._process import CPU_LANE, Call, Children
+from anabranch.lanes._spawn import Child
 from tests.branches import read, submit
 from tests.lanes import calls
 
@@ -317,3 +319,13 @@ async def test_without_descriptors_the_call_fails_and_nothing_is_left(room):
         child.ended.wait(5)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) - 1 == before
+
+
+def test_a_stream_that_ended_while_an_answer_was_read_is_not_ended_twice():
+    child = Child.__new__(Child)
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    with selectors.DefaultSelector() as child._selector:
+        key = child._selector.register(ours, selectors.EVENT_READ, print)
+        assert [child._read(key), child._read(key)] == [b"", b""]
+    os.close(ours)

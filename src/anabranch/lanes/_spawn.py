@@ -177,7 +177,7 @@ class Child:
             return None
         if data:
             key.data(data)
-        else:
+        elif key.fd in self._selector.get_map():  # an answer read just now may have flushed it
             self._selector.unregister(key.fd)
         return data
 
