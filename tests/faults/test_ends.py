@@ -202,11 +202,11 @@ def test_fault_27_a_program_ends_with_work_in_flight_in_time_and_without_a_trace
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50, "what it waits for takes an hour"
 
 
 @both_loops

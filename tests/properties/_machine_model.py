@@ -51,8 +51,8 @@ class Puppet:
     spent: Fraction = Fraction(0)
 
     @property
-    def rank(self) -> tuple[int, int]:
-        return -self.priority, self.number
+    def rank(self) -> tuple[int, bool, int]:
+        return -self.priority, not self.begun, self.number
 
 
 @attrs.frozen
@@ -149,8 +149,7 @@ class Model:
     def _pass_time(self, now: float) -> None:
         """Let what is due happen: the next attempts first, as they may be late themselves."""
         while due := [job for job in self.in_state("waits") if job.due <= now]:
-            for job in reversed([job for job in due if job.due == due[0].due]):
-                self._put_back(job)
+            self._put_back(due[0])
         late = [job for job in self.in_state("queued") if job.late_at <= now and not job.begun]
         for job in sorted(late, key=lambda job: (job.late_at, job.number)):
             seconds = job.late_at - job.accepted_at
@@ -212,12 +211,9 @@ class Model:
             self._put_back(job)
 
     def _put_back(self, job: Puppet) -> None:
-        """Queue a job for its next attempt, ahead of its equals.
-
-        As things are, ahead of those too that came before it and were put back before it.
-        """
+        """Queue a job for its next attempt: ahead of what has not begun, behind what has."""
         self.put_back += 1
-        job.state, job.due, job.number = "queued", math.inf, -self.put_back
+        job.state, job.due, job.number = "queued", math.inf, self.put_back
 
     def _stopped(self, note: Note) -> None:
         job = self._running(note)

@@ -33,6 +33,11 @@ def run(program: str) -> tuple[int, str, str, float]:
     return done.returncode, done.stdout, done.stderr, ended - float(last)
 
 
+def soon(seconds: float) -> bool:
+    """Tell a second or less, or as much more as the machine makes a program without a pool wait."""
+    return seconds < 1 or seconds < 1 + 5 * run("print(time.time())")[3]
+
+
 FORGETFUL = {
     "plain": "WorkerPool(2).submit(task)",
     "many behind few": "pool = WorkerPool(2)\nfor _ in range(9): pool.submit_task('t', task)",
@@ -76,7 +81,7 @@ def test_a_program_that_forgets_shutdown_ends_within_a_second_of_its_last_task(
     code, out, err, seconds = run(TASKS + forgets)
     assert (code, err) == (0, "")
     assert len(out.split()) == (9 if "range(9)" in forgets else 1)
-    assert seconds < 1
+    assert soon(seconds)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_program_keeps_its_exit_code_and_its_tasks_end(ends: str, code: int) -
     assert found == code
     assert len(out.split()) == 1
     assert ("ZeroDivisionError" in err) == (code == 1)
-    assert seconds < 1
+    assert soon(seconds)
 
 
 def test_a_task_that_exits_or_is_interrupted_ends_nothing_but_itself() -> None:
