@@ -26,7 +26,12 @@ def answer(key: str, question: str, extent: PeersExtent) -> dict[str, object]:
     """Return what was found, or why there is nothing to be found."""
     peer = BY_KEY[key]
     words = peer.missing()
-    return {"missing": words} if words else ASKED[peer.kind][question](peer, extent)
+    if words:
+        return {"missing": words}
+    try:
+        return ASKED[peer.kind][question](peer, extent)
+    except Exception as error:  # whatever a peer raises costs this answer, and no other
+        return {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
 
 
 def main(key: str, questions: str, extent: str) -> None:

@@ -19,7 +19,7 @@ class PeersExtent:
     starts: int = 3  # fresh interpreters, or programs, for a first result
     breached: int = 60
     patience: float = 4.0  # seconds until a nested run is said to hang
-    followed: float = 5.0  # seconds of calls to what gets slower
+    followed: float = 8.0  # seconds of calls to what gets slower
     ceiling: int = 64
     lasts: float = 3.0  # seconds of a call that nobody can end
     limit: float = 60.0  # seconds for an answer

@@ -44,7 +44,8 @@ FACTS = {
 
 def value_of(answers: Answers, peer: Peer, name: str) -> float | None:
     question, field = COSTS[name]
-    found = answers[peer.key].get(question, {}).get(field)
+    answer = answers[peer.key].get(question, {})
+    found = None if answer.get("left") else answer.get(field)  # what runs on is not quiet
     return found if isinstance(found, (int, float)) and math.isfinite(found) else None
 
 
@@ -94,7 +95,7 @@ def why_not(answer: Answer) -> str:
     for field, words in (("words", "{}"), ("missing", "not installed"), ("failed", "failed")):
         if field in answer:
             return words.format(answer[field])
-    return "-"
+    return "not seen in the noise" if answer else "-"
 
 
 def fact_cell(answers: Answers, peer: Peer, question: str) -> str:

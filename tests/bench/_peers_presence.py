@@ -7,8 +7,10 @@ it runs while the file is there and the process lives. Functions here can be pic
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import psutil
@@ -72,6 +74,31 @@ def raising(folder: str, item: int) -> object:
         raise SpentError("spent 3 of 2")
     time.sleep(0.05)
     return item
+
+
+class Service:
+    """Be a service that gets slower beyond 8 calls at once; one for each process, to be pickled.
+
+    A call takes 20 ms, in proportion longer where more than 8 are there, and nothing after `end`.
+    """
+
+    lock = threading.Lock()
+    end = 0.0
+    there = 0
+    seen: ClassVar[list[int]] = []  # how many were there, at each call of the last second
+
+
+def call_service(item: object) -> None:
+    with Service.lock:
+        Service.there += 1
+        there = Service.there
+    now = time.monotonic()
+    if Service.end - 1 < now < Service.end:
+        Service.seen.append(there)
+    if now < Service.end:
+        time.sleep(0.02 * max(1.0, there / 8))
+    with Service.lock:
+        Service.there -= 1
 
 
 def started(folder: str) -> int:

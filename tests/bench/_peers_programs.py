@@ -72,6 +72,8 @@ def cost(peer: Peer, extent: PeersExtent) -> Values:
         took[name] = [spread(each).median for each in zip(*rounds, strict=True)]
     more = sizes["branch"] - 2
     took["branch"] = [(a - b) / more for a, b in zip(took["branch"], took["two"], strict=True)]
+    if min(took["branch"]) <= 0:  # starts differ by more than so many jobs take
+        del took["branch"]
     found: Values = {name: each[0] * MICRO for name, each in took.items()}
     if len(both) > 1:
         found |= {f"{name}_ratio": each[0] / each[1] for name, each in took.items()}

@@ -25,7 +25,9 @@ from tests.bench._measure import spread
 from tests.bench._peers_extent import PeersExtent
 from tests.bench._peers_known import Peer, beside
 from tests.bench._peers_presence import (
+    Service,
     SpentError,
+    call_service,
     charging,
     hold,
     leaf,
@@ -198,24 +200,10 @@ def follow(peer: Peer, extent: PeersExtent) -> Values:
     """Call what gets slower beyond 8 calls at once: how many call at once in the end."""
     if peer.kind != "threads":
         return {"words": "not asked"}
-    calls, lock, found = [0], threading.Lock(), []
-    begun = time.monotonic()
-
-    def call(item: object) -> None:
-        with lock:
-            calls[0] += 1
-        now, there = time.monotonic() - begun, calls[0]
-        if extent.followed - 1 < now < extent.followed:
-            found.append(there)
-        if now < extent.followed:
-            time.sleep(0.02 * max(1.0, there / 8))
-        with lock:
-            calls[0] -= 1
-
     with peer.opens(extent.ceiling) as pool:
-        begun = time.monotonic()
-        pool.run(call, range(int(extent.followed * 450)))
-    return {"limit": extent.ceiling, "last": round(spread(found).median)}
+        Service.end = time.monotonic() + extent.followed
+        pool.run(call_service, range(int(extent.followed * 450)))
+    return {"limit": extent.ceiling, "last": round(spread(Service.seen).median)}
 
 
 @contextlib.contextmanager
