@@ -253,8 +253,8 @@ def _check_places(template: Template, count: int) -> None:
 def _shown(terms: read.Terms, template: Template, rows: Rows, out: TextIO) -> int:
     """Print the commands; of a run that would be taken up, those that are left of it."""
     with opened(read.of_earlier(terms)) as past:
-        first = left(rows, template, past.done, failed=terms.resume_failed)
-    for seq, row in chain(first, enumerate(iter(rows.next, None), max(past.done, default=0) + 1)):
+        first = left(rows, template, past, failed=terms.resume_failed)
+    for seq, row in chain(first, enumerate(iter(rows.next, None), past.last + 1)):
         try:
             write(out, template.command(row, seq).shown)
         except ValueError as error:
@@ -266,8 +266,8 @@ def _run(terms: read.Terms, template: Template, rows: Rows, signals: Signals, ou
     if terms.results is not None:
         _check_folder(Path(terms.results))
     with opened(terms) as past:
-        first = left(rows, template, past.done, failed=terms.resume_failed)
-        work = Work(terms, template, rows, first, max(past.done, default=0), past)
+        first = left(rows, template, past, failed=terms.resume_failed)
+        work = Work(terms, template, rows, first, past.last, past)
         return exit_code(run_jobs(work, signals, out), terms.halt)
 
 

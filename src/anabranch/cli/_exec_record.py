@@ -67,10 +67,28 @@ class Records:
 
 @attrs.define(eq=False)
 class Past:
-    """What is known of earlier runs, and who records this one; None where nobody does."""
+    """What is known of earlier runs, and who records this one; None where nobody does.
+
+    What a joblog holds is kept here, a journal is asked for each job: it may hold millions.
+
+    Attributes:
+        last: the largest number of a job that is recorded as done; 0 if none is.
+    """
 
     records: Records | None = None
-    done: dict[int, Done] = attrs.field(factory=dict)
+    last: int = 0
+    logged: dict[int, Done] = attrs.field(factory=dict)
+    journal: Journal | None = None
+
+    def find(self, seq: int) -> Done | None:
+        """Return what is recorded of a job as done, None if nothing is."""
+        entry = None if self.journal is None else self.journal.find(str(seq))
+        if entry is None or not entry.done:
+            return self.logged.get(seq)
+        command = entry.detail.get("command")
+        if not isinstance(command, str):
+            raise _foreign(entry.key)
+        return Done(command, entry.failed)
 
 
 @contextmanager
@@ -88,11 +106,18 @@ def opened(terms: Terms) -> Iterator[Past]:
             log = JobLog(Path(terms.joblog), _logged, resume=resume, fsync=terms.fsync)
             recorders.append(stack.enter_context(log))
             if resume:
-                past.done = {line.seq: Done(line.command, line.failed) for line in log.entries()}
+                past.logged = {line.seq: Done(line.command, line.failed) for line in log.entries()}
+                past.last = max(past.logged, default=0)
         if terms.journal is not None:
             journal = Journal(terms.journal, fsync=terms.fsync, describe=_described)
             recorders.insert(0, stack.enter_context(journal))
-            _read(journal, terms, past)
+            if not terms.resume and next(journal.entries(), None) is not None:
+                raise WrongUsageError(
+                    f"exec: the journal {journal.path} has the jobs of an earlier run; take it up "
+                    f"with --resume, or give another file"
+                )
+            past.journal = journal
+            past.last = max(past.last, max(map(_number, journal.done()), default=0))
         if recorders:
             past.records = Records(recorders, tells=terms.journal_failure == "report")
         yield past
@@ -100,9 +125,7 @@ def opened(terms: Terms) -> Iterator[Past]:
             say(f"{past.records.missed:,} jobs could not be recorded")
 
 
-def left(
-    rows: Rows, template: Template, done: Mapping[int, Done], *, failed: bool
-) -> list[tuple[int, Row]]:
+def left(rows: Rows, template: Template, past: Past, *, failed: bool) -> list[tuple[int, Row]]:
     """Read the input as far as it is recorded, and return what of that is left to run.
 
     Args:
@@ -111,19 +134,16 @@ def left(
     Raises:
         WrongUsageError: a job is not what was recorded.
     """
-    last = max(done, default=0)
     redaction = Redaction()
     pieces: list[tuple[int, Row]] = []
-    seq = 0
-    while seq < last:
+    for seq in range(1, past.last + 1):
         row = rows.next()
         if row is None:
             raise WrongUsageError(
-                f"exec: --resume: job {last} was recorded, and the input has only {seq}; give the "
-                f"input of the run that is taken up, or another journal"
+                f"exec: --resume: job {past.last} was recorded, and the input has only {seq - 1}; "
+                f"give the input of the run that is taken up, or another journal"
             )
-        seq += 1
-        known = done.get(seq)
+        known = past.find(seq)
         if known is None or (failed and known.failed):
             pieces.append((seq, row))
         if known is not None:
@@ -146,20 +166,16 @@ def _shown(template: Template, row: Row, seq: int) -> str:
         return " ".join(row)
 
 
-def _read(journal: Journal, terms: Terms, past: Past) -> None:
-    for entry in journal.entries():
-        if not terms.resume:
-            raise WrongUsageError(
-                f"exec: the journal {journal.path} has the jobs of an earlier run; take it up with "
-                f"--resume, or give another file"
-            )
-        if not entry.done:
-            continue
-        if not entry.key.isdecimal() or not isinstance(entry.detail.get("command"), str):
-            raise WrongUsageError(
-                f"exec: the journal {journal.path} is not of anabranch exec; give another file"
-            )
-        past.done[int(entry.key)] = Done(entry.detail["command"], entry.failed)
+def _number(key: str) -> int:
+    if not key.isdecimal():
+        raise _foreign(key)
+    return int(key)
+
+
+def _foreign(key: str) -> WrongUsageError:
+    return WrongUsageError(
+        f"exec: the journal holds {key!r:.80}, which is no job of anabranch exec; give another file"
+    )
 
 
 def piece_of(outcome: Outcome) -> Piece | None:

@@ -151,6 +151,14 @@ class Journal:
         """
         return self._entries(self._open())
 
+    def done(self, *, failed: bool = True) -> Iterator[str]:
+        """Iterate over the keys of what is recorded as done, in no order.
+
+        Args:
+            failed: also of what failed or timed out.
+        """
+        return map(_unplain, self._done(failed=failed))
+
     def left(self, jobs: Iterable[Job], *, failed: bool = False) -> Iterator[Job]:
         """Iterate over the jobs that are not recorded as done.
 
@@ -161,12 +169,14 @@ class Journal:
         Args:
             failed: jobs that failed or timed out are left to do as well.
         """
-        again = (Status.FAILED, Status.TIMED_OUT) if failed else ()
-        ended = tuple(str(status) for status in DONE if status not in again)
+        done = set(self._done(failed=not failed))
+        return (job for job in jobs if self._key(job.key) not in done)
+
+    def _done(self, *, failed: bool) -> Iterator[str | bytes]:
+        statuses = [str(status) for status in DONE if failed or status is Status.SUCCEEDED]
         connection = self._open()
         with self._read():
-            done = set(database.keys(connection, ended))
-        return (job for job in jobs if self._key(job.key) not in done)
+            yield from database.keys(connection, statuses)
 
     def _entries(self, connection: Any) -> Iterator[Entry]:
         with self._read():
