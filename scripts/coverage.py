@@ -4,7 +4,7 @@
 Floors 0 to 4 of src/anabranch are measured, on both loops together, child processes too, by the
 tests of these floors; on all cores.
 --all       run all tests, those of the top floor, documents and tools too, and draw 2,000 programs
-            where else 100 do
+            where else 100 do; takes long
 --lines     name the lines and the branches that no test takes
 --report    only say again what the last run has measured
 --least P   percent of branches below which the exit code is 1; 95 unless said otherwise
