@@ -344,6 +344,7 @@ async def test_costs_of_a_nested_fallback_are_charged_once() -> None:
     assert result.usage.cost_usd == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.real_clock
 async def test_it_runs_while_the_abandoned_thread_goes_on_but_takes_a_token_of_its_own() -> None:
     go = threading.Event()
@@ -351,7 +352,7 @@ async def test_it_runs_while_the_abandoned_thread_goes_on_but_takes_a_token_of_i
     def stuck(data: Any) -> None:
         go.wait(5)
 
-    step = Step("a", stuck, timeout=0.05, fallback=doubles)
+    step = Step("a", stuck, timeout=0.4, fallback=doubles)  # by then its thread has begun
     result = await run(Step.parallel("p", {"a": step, "b": doubles}, max_concurrency=2))
     a = result.branches["a"]
     assert (a.status, a.output) == (Status.SUCCEEDED, 2)
