@@ -8,8 +8,20 @@ from typing import Any
 import anyio
 import pytest
 
-from anabranch import Budget, Halt, Pipeline, Step, UsageLimitExceededError, charge
+from anabranch import (
+    BranchFailureStrategy,
+    Budget,
+    Halt,
+    Pipeline,
+    Retry,
+    Step,
+    UsageLimitExceededError,
+    charge,
+)
 from anabranch._host import current_host
+from anabranch.errors import BranchTimedOutError
+
+IGNORE = BranchFailureStrategy.IGNORE
 
 
 def sleeper(seconds: float) -> Any:
@@ -108,7 +120,8 @@ async def test_a_pipeline_in_a_row_that_is_cut_between_two_steps_keeps_the_first
     step = caught.value.result.step_history[0]
     assert (step.name, step.status, step.cost_usd) == ("inner", "cancelled", 2)
     assert step.reason == "breach: spent 2 of 1 usd"
-    assert step.feedback == "step 'spend': succeeded; breach: spent 2 of 1 usd"
+    assert step.feedback == "succeeded; breach: spent 2 of 1 usd"
+    assert [each.name for each in step.steps] == ["spend"]
 
 
 async def test_a_pipeline_in_a_branch_that_is_cut_between_two_steps_says_so() -> None:
@@ -119,3 +132,37 @@ async def test_a_pipeline_in_a_branch_that_is_cut_between_two_steps_says_so() ->
     assert (branch.status, branch.cost_usd) == ("cancelled", 2)
     assert branch.branches["x"].output == "spent"
     assert branch.reason == "breach: spent 2 of 1 usd"
+
+
+async def test_a_pipeline_in_a_branch_keeps_how_each_of_its_steps_ended() -> None:
+    """Errors that a later step has outlived are there too: of branches, and of attempts."""
+    calls = []
+
+    async def flaky(_: Any) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ConnectionError
+        return 1
+
+    ignored = Step.parallel("ignored", {"bad": fail, "good": spend}, on_branch_failure=IGNORE)
+    tried = Step("tried", flaky, retry=Retry(attempts=2, wait=0.1))
+    inner = Pipeline([ignored, tried, sleeper(0)], name="inner")
+    result = await Pipeline([Step.parallel({"inner": inner}), inner]).run()
+    branch, row = result.step_history[0].branches["inner"], result.step_history[1]
+    for nested in (branch, row):
+        assert [step.name for step in nested.steps] == ["ignored", "tried", "sleep"]
+        assert isinstance(nested.steps[0].branches["bad"].error, ValueError)
+    assert isinstance(branch.steps[1].attempt_errors[0], ConnectionError)
+    assert branch.to_dict()["steps"][1]["attempts"] == 2
+
+
+async def test_a_nested_step_that_ran_out_of_time_is_named_among_the_errors_around_it() -> None:
+    inner = Step.parallel("inner", {"x": sleeper(9)}, timeout=1)
+    result = await Pipeline([Step.parallel({"n": inner, "bad": fail})]).run(1)
+    with pytest.raises(ExceptionGroup) as caught:
+        result.unwrap()
+    late, bad = caught.value.exceptions
+    assert isinstance(late, BranchTimedOutError)
+    assert str(late) == "deadline: 1 s (timeout=)"
+    assert late.__notes__ == ["branch n of step parallel"]
+    assert isinstance(bad, ValueError)

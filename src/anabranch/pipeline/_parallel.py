@@ -307,5 +307,6 @@ class ParallelStep(Node[T, dict[str, Any]]):
             "branches": results,
             "completion_order": tuple(keys),
             "counts": NO_COUNTS,
+            "steps": (),
         }
         return made(StepResult, fields)

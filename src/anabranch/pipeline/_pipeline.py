@@ -228,10 +228,11 @@ class Pipeline(Node[In, Out]):
         except BaseException as error:
             if frame.is_cancelled_by(error):
                 stopped = frame.kept()
-                if stopped is None and history:  # between two steps
-                    stopped = cut_behind(history.pop(), frame.why_cancelled())
                 if stopped is not None:
-                    frame.keep(_as_its_last([*history, stopped], name, run.clock() - started_at))
+                    history.append(stopped)
+                if history:
+                    cut = _as_its_last(history, name, run.clock() - started_at)
+                    frame.keep(cut_behind(cut, frame.why_cancelled()) if cut.success else cut)
             raise
         finally:
             lane.leave(io_limit)
@@ -334,8 +335,8 @@ def _as_its_last(history: list[StepResult[Any]], name: str, latency_s: float) ->
     final = history[-1]
     words = final.feedback if final.success else f"step {final.name!r}: {final.feedback}"
     error = noted(final.error, f"step {title(final.name)} of pipeline {title(name)}")
-    costs = costs_together(history)
-    return attrs.evolve(final, name=name, latency_s=latency_s, feedback=words, error=error, **costs)
+    own: dict[str, Any] = {"name": name, "latency_s": latency_s, "feedback": words, "error": error}
+    return attrs.evolve(final, steps=tuple(history), **own, **costs_together(history))
 
 
 def _join(left: Any, right: Any) -> Pipeline[Any, Any]:

@@ -16,7 +16,7 @@ from anabranch._work import Status
 from anabranch.pipeline._context import copy_for_branch
 from anabranch.pipeline._nested import NestedStepError
 from anabranch.pipeline._node import Frame, Node, run_nested
-from anabranch.pipeline._result import SHOWN, StepResult, made
+from anabranch.pipeline._result import SHOWN, StepResult, made, stand_in
 
 TITLE = 200  # characters of a name in a note
 NO_ASYNCIO = (  # what asyncio's things, or trio, say of a loop that is not there
@@ -30,7 +30,7 @@ BLANK: dict[str, Any] = {
     for field in attrs.fields(StepResult)
 }
 # What the result of a branch takes over from the nested step that it was.
-OF_STEP = ("output", "error", "feedback", "branches", "completion_order", "counts")
+OF_STEP = ("output", "error", "feedback", "branches", "completion_order", "counts", "steps")
 ASYNCIO_NOTE = (
     "this ran without an asyncio loop, on trio or in a thread; "
     "a branch that needs asyncio runs with loop='asyncio' (run_sync, anabranch run --loop)"
@@ -207,13 +207,20 @@ class Branches(Mapping[str, StepResult[Any]]):
         return found
 
     def errors(self) -> list[Exception]:
-        """List the errors of the branches; the results of those that have none are not built."""
+        """List the errors of the branches; the results of those that have none are not built.
+
+        What a nested step that ran out of time, or had no branches, would have said stands for it.
+        """
         found = []
         for key, branch in zip(self._keys, self._branches, strict=True):
             if branch.error is not None or branch.fn is run_nested:
                 result = self[key]
-                if not result.success and isinstance(result.error, Exception):
-                    found.append(result.error)
+                error = result.error
+                if error is None and result.status in (Status.TIMED_OUT, Status.FAILED):
+                    what = f"{self._word} {title(key)} of step {title(self._step)}"
+                    error = noted(stand_in(result), what)  # a nested step without an error
+                if not result.success and isinstance(error, Exception):
+                    found.append(error)
         return found
 
     def __iter__(self) -> Iterator[str]:

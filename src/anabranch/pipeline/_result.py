@@ -63,6 +63,7 @@ class StepResult(Generic[Out]):
         branches: key to StepResult, declared order.
         completion_order: keys in the order in which branches ended.
         counts: of a ``map_over``: how many items ended how; a streamed one keeps no more of them.
+        steps: of a pipeline that is a step or a branch: how each of its steps ended, in order.
     """
 
     name: str
@@ -81,6 +82,7 @@ class StepResult(Generic[Out]):
     branches: Mapping[str, StepResult[Any]] = _NONE
     completion_order: tuple[str, ...] = ()
     counts: Mapping[str, int] = _NONE
+    steps: tuple[StepResult[Any], ...] = ()
 
     def unwrap(self) -> Out:
         """Return the output.
@@ -98,7 +100,7 @@ class StepResult(Generic[Out]):
         if isinstance(error, ExceptionGroup) and self.branches:
             return error
         if not isinstance(error, Exception):
-            error = _stand_in(self)
+            error = stand_in(self)
         return ExceptionGroup(f"step {self.name!r}: {self.feedback}", [error])
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class StepResult(Generic[Out]):
             "branches": {key: branch.to_dict() for key, branch in self.branches.items()},
             "completion_order": list(self.completion_order),
             "counts": dict(self.counts),
+            "steps": [step.to_dict() for step in self.steps],
         }
 
     def __repr__(self) -> str:
@@ -218,7 +221,7 @@ _new, _set = object.__new__, object.__setattr__
 NO_COUNTS = _NONE
 
 
-def _stand_in(result: StepResult[Any]) -> Exception:
+def stand_in(result: StepResult[Any]) -> Exception:
     """Make the error for a result that has none of its own."""
     words = result.reason or result.feedback
     if result.status is Status.TIMED_OUT:

@@ -90,7 +90,7 @@ def run_of(
 
 
 def cut_behind(step: StepResult[Any], why: str) -> StepResult[Any]:
-    """Return the last step of a pipeline that was cancelled before its next one began."""
+    """Return the result of a pipeline that was cancelled behind a step which had succeeded."""
     how: dict[str, Any] = {
         "success": False,
         "status": Status.CANCELLED,
@@ -104,7 +104,9 @@ def stopped_steps(run: Run, reason: str) -> list[StepResult[Any]]:
     """Return the step at the top that was stopped, if one was, with the run's reason."""
     found = []
     for path, step in run.stopped.items():
-        if not path:
+        if not path and step.success:  # cancelled behind it
+            found.append(step)
+        elif not path:
             words = step.feedback.removesuffix(step.reason).removesuffix("; ")
             joint = "" if words.endswith(": ") else "; "  # as in "cancelled: "
             words = f"{words}{joint}{reason}" if words else reason
