@@ -97,6 +97,7 @@ async def nursery():
         group.cancel_scope.cancel()
 """
 
+several = pytest.mark.parametrize("processes", ["0", "2"])
 UNEVEN = """
 
 def pytest_collection_modifyitems(items):
@@ -152,19 +153,37 @@ def test_an_excuse_without_a_reason_is_refused(checked: pytest.Pytester) -> None
 
 @pytest.mark.slow
 @pytest.mark.real_clock
-def test_a_test_that_ran_on_one_loop_only_fails_the_run(checked: pytest.Pytester) -> None:
+@several
+def test_a_test_that_ran_on_one_loop_only_fails_the_run(
+    checked: pytest.Pytester, processes: str
+) -> None:
     checked.makepyfile(test_uneven="async def test_both(): pass")
     checked.makepyfile(drop=UNEVEN)
-    result = checked.runpytest_subprocess(*OPTIONS, "-p", "drop")
+    result = checked.runpytest_subprocess(*OPTIONS, "-p", "drop", "-n", processes)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "not as often on trio as on asyncio: test_uneven.py::test_both" in result.stdout.str()
 
 
 @pytest.mark.slow
 @pytest.mark.real_clock
-def test_choosing_one_loop_by_hand_is_allowed(checked: pytest.Pytester) -> None:
+@several
+def test_choosing_one_loop_by_hand_is_allowed(checked: pytest.Pytester, processes: str) -> None:
     checked.makepyfile(test_uneven="async def test_both(): pass")
-    assert checked.runpytest_subprocess(*OPTIONS, "-k", "asyncio").ret == pytest.ExitCode.OK
+    result = checked.runpytest_subprocess(*OPTIONS, "-k", "asyncio", "-n", processes)
+    assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.slow
+@pytest.mark.real_clock
+@pytest.mark.parametrize("value", ["object()", "{'a', 'b'}"], ids=["address", "order"])
+def test_a_name_that_differs_between_processes_is_refused(
+    checked: pytest.Pytester, value: str
+) -> None:
+    mark = f"@pytest.mark.parametrize('x', [{value}], ids=str)"
+    checked.makepyfile(f"import pytest\n{mark}\ndef test_x(x): pass")
+    result = checked.runpytest_subprocess(*OPTIONS)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "the same in every process" in result.stderr.str()
 
 
 @pytest.mark.slow
