@@ -120,7 +120,7 @@ def table(found: dict[str, Any]) -> str:
         f"So at once was {alone / together:.2f} times as fast",
     ]
     if together > alone:
-        lines.append("(there is one core only, or something else kept the cores busy meanwhile)")
+        lines.append("(too few files, a single core, or something else kept the cores busy)")
     return "\n".join(lines)
 
 
