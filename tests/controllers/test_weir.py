@@ -176,7 +176,7 @@ def test_reasons_have_figures():
 
 
 def test_two_windows_of_one_limit_say_nothing_of_a_gain():
-    window = Window(8, n=20, s=0.0, ss=1.0, r=20, rr=21, done=20, span=5)
+    window = Window(8, n=20, s=0.0, ss=1.0, done=20, span=5)
     assert gain(window, window) == (1.0, math.inf)
 
 

@@ -8,6 +8,7 @@ from anabranch.controllers import AIMD, Fixed, replay
 from anabranch.testing import (
     SCENARIOS,
     Downstream,
+    Machine,
     Phase,
     Scenario,
     Times,
@@ -15,14 +16,17 @@ from anabranch.testing import (
     drawn,
     simulate,
 )
+from anabranch.testing._simulator._drawn import alone
 from anabranch.testing._simulator._oracle import oracle_of
 from anabranch.testing._simulator._run import Change, reversals_a_minute, seconds_until
+from anabranch.testing._simulator._words import GIB
 from anabranch.testing._simulator._world import World
 from tests.testing._small import LOSSLESS, brief, scenario
 
 WAITS = Work(wait=Times(0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", "drawn-3"])
 def test_equal_seeds_play_alike_and_others_do_not(name: str) -> None:
     one, same, other = (simulate(name, AIMD(), seed, oracle=False) for seed in (1, 1, 2))
@@ -112,3 +116,28 @@ def test_a_drawn_scenario_is_the_same_for_its_seed_and_can_be_played(seed: int) 
     assert drawn(seed) == drawn(seed) != drawn(seed + 1)
     assert drawn(seed).name == f"drawn-{seed}"
     assert simulate(brief(drawn(seed)), Fixed(4), seed, oracle=False).counts.started
+
+
+def test_the_oracle_takes_no_limit_that_kills_where_another_does_not() -> None:
+    work = Work(wait=Times(4), memory=2 * GIB, ramp=3)
+    found = oracle_of(
+        Scenario(
+            name="kills",
+            phases=[Phase(seconds=30, work=work)],
+            machine=Machine(memory=16 * GIB, taken=0.1),
+            ceiling=32,
+        ),
+        0,
+    )
+    assert found.limits == (7,)
+
+
+def test_drawn_work_becomes_no_heavier_than_can_be_seen_in_time() -> None:
+    for seed in range(300):
+        scenario = drawn(seed)
+        first = scenario.phases[0].work
+        unseen = 1 + scenario.senses.late + first.onset + first.ramp / 2
+        most = 1 + alone(first) / unseen / 5 + 1e-9
+        for phase in scenario.phases:
+            assert phase.work.memory <= most * first.memory
+            assert phase.work.gpu_memory <= most * first.gpu_memory

@@ -27,7 +27,7 @@ from anabranch.controllers._weir_window import Window
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
 SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
-EARLY = 0.6  # of a sample must be of after the change
+SETTLE = 0.75  # of a run time, after a cut
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
 STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
@@ -141,6 +141,7 @@ class Weir:
             cpu, most, cause = _weir_cpu.press(
                 state.cpu,
                 now,
+                dt,
                 settled and _weir_rest.reached(now),
                 state.run_time,
                 state.epochs.window,
@@ -183,10 +184,6 @@ class Weir:
             state = attrs.evolve(
                 state, busy=now.cpu if busy is None else busy + 0.5 * (now.cpu - busy)
             )
-        # A sample must not be of before, unless that is little of a long run time.
-        early = EARLY if state.run_time < SOON else 1.0
-        since = now.t - (dt * early if state.run_time < 3 * dt else 0.0)
-        settled = since >= state.changed + 0.75 * state.run_time
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
         reach = min(
@@ -198,11 +195,16 @@ class Weir:
         undone = _undone(state, now, dt, reach, room)
         if undone is not None:
             return undone
-        if not settled or now.in_use > now.limit or state.failures.bad:
+        if now.in_use > now.limit or state.failures.bad:
+            return state, stay
+        # After a cut those that run are behind what others are at their age.
+        lowered = state.changed > state.raised
+        if lowered and now.t - dt < state.changed + SETTLE * state.run_time:
             return state, stay
         excused = busy is not None and busy > _weir_epochs.EXCUSED
         excused = excused and not _weir_cpu.is_innocent(state.cpu, state.epochs.window)
-        epochs = attrs.evolve(state.epochs, excused=excused)
+        top = now.limit >= state.bounds.ceiling
+        epochs = attrs.evolve(state.epochs, excused=excused, top=top)
         epochs, most, cause = _weir_epochs.search(epochs, now, dt, state.run_time, reach)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
 

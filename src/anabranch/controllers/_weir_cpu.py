@@ -22,7 +22,7 @@ STILL = 0.92  # above it nothing grows
 IDLE = 0.85  # below it a cut was too much
 LEFT = 0.6  # below it the cut was for somebody who has left
 AIM = 0.98
-LONG = 6.0  # seconds
+BUSY_S, LONGEST_BUSY = 2.0, 4.0  # seconds, or a run time, for which work waits before a cut
 SLOWER = 1.7  # run times, of what they were: somebody else has come
 PAUSE, LONGEST = 10.0, 120.0
 ALL = 0.95  # of what a cut could take it took: the branches only wait
@@ -38,16 +38,17 @@ class Cpu:
     """Remember what was cut for the CPU's sake.
 
     Attributes:
-        busy: samples in a row in which work waited for cores. cuts: in a row without effect.
+        busy: seconds for which work has waited for cores. cuts: in a row without effect.
         above, avoided, pause: the limit before the last cut (0 for none), until when it is not
             tried again, and how long that is. stays: whether the cut was seen to have no effect.
         right, until: a limit below which cores fell idle, and until when that holds.
         run_time: the usual one when that was found.
         before, cut_at: what was seen before the first of those cuts; when the last one was.
         innocent: log run time of branches of which it was seen that they only wait; -inf for none.
+        calm: whether the cores were ever seen not to be busy: else somebody else was there before.
     """
 
-    busy: int = 0
+    busy: float = 0.0
     cuts: int = 0
     above: int = 0
     stays: bool = False
@@ -59,6 +60,7 @@ class Cpu:
     before: Window | None = None
     cut_at: float = -math.inf
     innocent: float = -math.inf
+    calm: bool = False
 
 
 def is_pressed(now: Load) -> bool:
@@ -87,9 +89,10 @@ def reach(state: Cpu, now: Load, busy: float | None, window: Window) -> float:
     cpu = busy if now.cpu is None else now.cpu
     if cpu is None:
         return math.inf
-    if cpu > STILL:
+    innocent = is_innocent(state, window)
+    if cpu > STILL and (state.calm or not innocent):
         return now.limit
-    if is_innocent(state, window):
+    if innocent:
         return math.inf
     most = now.limit * AIM / max(cpu, 0.01)
     if state.above and now.t < state.avoided:
@@ -98,7 +101,13 @@ def reach(state: Cpu, now: Load, busy: float | None, window: Window) -> float:
 
 
 def press(
-    state: Cpu, now: Load, settled: bool, run_time: float, window: Window, proven: Window | None
+    state: Cpu,
+    now: Load,
+    dt: float,
+    settled: bool,
+    run_time: float,
+    window: Window,
+    proven: Window | None,
 ) -> tuple[Cpu, float, str]:
     """Return the state, a cap (infinite for none), and its cause.
 
@@ -106,12 +115,15 @@ def press(
     """
     if not is_pressed(now):
         cuts = 0 if (now.cpu or 0.0) < STILL else state.cuts
-        return attrs.evolve(state, busy=0, cuts=cuts), math.inf, ""
+        calm = state.calm or (now.cpu is not None and now.cpu < STILL)
+        return attrs.evolve(state, busy=0, cuts=cuts, calm=calm), math.inf, ""
     if not settled:
         return state, math.inf, ""
-    state = attrs.evolve(state, busy=state.busy + 1, stays=state.above > 0)
+    state = attrs.evolve(state, busy=state.busy + dt, stays=state.above > 0)
     # Long ones that began together are busy together, and a while later they are not.
-    if state.busy < (2 if run_time < LONG else 4) or _is_excused(state, now, window, proven):
+    if state.busy < min(LONGEST_BUSY, max(BUSY_S, run_time)) or _is_excused(
+        state, now, window, proven
+    ):
         return state, math.inf, ""
     least = max(1, math.floor((now.cores or 1.0) * 0.75))
     if now.t < state.until and run_time < SLOWER * state.run_time:
@@ -155,10 +167,13 @@ def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tupl
     """Return the state, a limit to go back to (0 for none), and its cause: a cut freed nothing.
 
     Fewer branches that only wait run as long as more of them did. They are not cut any further;
-    but while the cores are busy nothing comes back either, for more pressure must raise no limit.
+    but while the cores are busy nothing comes back either, unless they were busy from the very
+    beginning: more pressure must raise no limit.
     """
     before = state.before
-    if not state.above or before is None or now.cpu is None or now.cpu > STILL:
+    if not state.above or before is None or now.cpu is None:
+        return state, 0.0, ""
+    if now.cpu > STILL and state.calm:
         return state, 0.0, ""
     if min(window.n, before.n) < KNOWN or window.limit >= before.limit:
         return state, 0.0, ""
@@ -170,7 +185,7 @@ def acquit(state: Cpu, now: Load, window: Window, proven: Window | None) -> tupl
     if bought < LITTLE or bought + error < ALL:
         return state, 0.0, ""
     back = float(state.above)
-    state = Cpu(innocent=window.mean)
+    state = Cpu(innocent=window.mean, calm=state.calm)
     return state, back, f"{cause(now)}, and fewer ran no faster"
 
 

@@ -1,6 +1,6 @@
 """Find the limit that buys throughput: double while it does, hold, look again, and probe.
 
-An epoch is a limit that was set, a run time to settle, and a window in which it is measured.
+An epoch is a limit that was set, and a window in which it is measured.
 Growth goes on while more branches bring more throughput. A limit that holds is watched: a run time
 above what was proven accuses it, and only if fewer branches run faster was it guilty; else the work
 itself has become slower, and that is the new measure. So it cannot drift in a long incident.
@@ -14,21 +14,27 @@ import attrs
 
 from anabranch._load import Load
 from anabranch.controllers._seen import percent
+from anabranch.controllers._weir_life import joined
 from anabranch.controllers._weir_window import Window, gain, slower, with_sample
 
 ENOUGH = 0.5  # gain from which on more is worth it
 ACCUSED = math.log(1.35)
-FIRST_WAIT, LONGEST_WAIT = 10.0, 90.0
+FIRST_WAIT, LONGEST_WAIT = 12.0, 90.0
+AGAIN = 3.0  # seconds to the next look below, where fewer did as well
 LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
 FEW = 12
-QUORUM = 1.0  # of the limit must have ended before more is asked for
-VAGUE = 8  # branches that convict nobody
+FEWEST = 4  # branches that convict nobody, and less than ...
+HASTE = 0.3  # ... of a run time neither
+DOUBT = 2.0  # by so much, over the number of branches, a witness is less sure than it seems
+SURE, OVERDUE, PROBED, CHARGED = 2.5, 1.5, 1.5, 3.0  # errors: to convict; late; a probe; to accuse
 ENOUGH_ENDED = 12  # branches that make a witness
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 QUEUED = 0.15  # of log run time above the proven one: a probe goes down
 FASTER = -0.1  # of log run time: something has ended, so probe now
+AGREES = 0.1  # of log run time: it is counted together with what was proven
+SPARE = 1.1  # of what Little's law gives
 BUSY = 0.85  # of the CPU: nothing is to be found out by a probe
 FELL = 0.3  # of the CPU: other work, or a neighbour has left
 EXCUSED = 0.92  # of the CPU: run times are the CPU's matter
@@ -39,14 +45,18 @@ class Epochs:
     """Say where the search is.
 
     Attributes:
-        window: what was seen at the limit since it settled. mode: grow, hold, probe, or look
-            (after a cut for run times).
+        window: what was seen at the limit. mode: grow, hold, probe, or look (after a cut for run
+            times).
         low: what a lower limit yielded (when growing), the held one (when probing), the accused
             one (when looking).
         proven: a window of which it was proven that its branches did not wait for each other.
         until, wait: when the next probe is, and how long after that the one after it.
         calm: what was seen of the limit that is held, at first.
-        cpu: what it usually is at this limit. excused: whether the CPU was busy of late.
+        cpu: what it usually is at this limit. fell: since when it is far below that.
+        excused: whether the CPU was busy of late. top: whether there is no higher limit.
+        risen: log run time of ``low`` above the proven one. charge: that of the accused limit.
+        roof: a limit that was convicted. turn: where nothing speaks for either, the next probe
+            goes up (1) or down (-1).
     """
 
     window: Window
@@ -57,7 +67,13 @@ class Epochs:
     wait: float = FIRST_WAIT
     calm: Window | None = None
     cpu: float | None = None
+    fell: float = math.inf
     excused: bool = False
+    top: bool = False
+    risen: float = 0.0
+    turn: int = 1
+    charge: float = 0.0
+    roof: float = math.inf
 
 
 def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
@@ -83,21 +99,23 @@ def search(
     """
     before = state.cpu
     if now.cpu is not None:
-        if before is not None and before - now.cpu >= FELL:
+        if before is None or before - now.cpu < FELL:
+            usual = now.cpu if before is None else before + 0.3 * (now.cpu - before)
+            state = attrs.evolve(state, cpu=usual, fell=math.inf)
+        elif now.t - state.fell >= run_time:  # branches that began together rest together
             fresh = Epochs(Window(int(now.limit)))
             return _grow(
                 fresh, now, reach, f"cpu fell from {percent(before)} to {percent(now.cpu)}"
             )
-        usual = now.cpu if before is None else before + 0.3 * (now.cpu - before)
-        state = attrs.evolve(state, cpu=usual)
+        else:
+            state = attrs.evolve(state, fell=min(state.fell, now.t))
     fades = math.inf if state.mode in {"probe", "look"} else max(5.0, 3 * run_time)
     state = attrs.evolve(state, window=with_sample(state.window, now, dt, fades))
     if state.mode == "probe":
         return _probed(state, now, run_time)
     if state.mode == "look":
         return _looked(state, now, run_time)
-    if (ended := _sped_up(state, now, reach)) is not None:
-        return ended
+    state = _sped_up(state, now)
     accused = None if state.excused else _accused(state, now)
     if accused is not None:
         return accused
@@ -108,53 +126,55 @@ def search(
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    if (
-        window.n < min(3, now.limit)
-        or window.span < min(0.9, run_time)
-        or window.done < QUORUM * now.limit
-    ):
-        return state, now.limit, ""
+    enough = window.done >= now.limit and window.n >= min(3, now.limit)
     if low is None or low.limit >= window.limit:
-        # Of those that began together the short ones end first, and would promise too much.
-        least = min(5, 1 + now.limit)
-        vague = window.n < 30 and window.varied > 0.1 and window.span < run_time
-        few = window.n < least or vague
-        if window.span < LONGEST_LOOK and few:
-            return state, now.limit, ""
-        return _grow(state, now, reach, yields(window))
-    low = _witness(state, low)
-    bought, error = gain(low, window)
-    over = window.span >= min(LONGEST_LOOK, max(3.0, 2 * run_time))
-    narrow = math.log(window.limit / low.limit) < NARROW
+        return _grow(state, now, reach, yields(window)) if enough else (state, now.limit, "")
+    witness = state.proven or low
+    rise, variance = slower(witness, window)
+    error = math.sqrt(variance * (1 + DOUBT / max(1.0, witness.life.count)))
+    width = math.log(window.limit / low.limit)
+    lost = rise - state.risen - (1 - ENOUGH) * width
     long = window.span >= LONGEST_LOOK
-    first = state.proven is None or state.proven.n == low.n
-    short = first and low.done < low.limit and low.span < run_time
-    early = short or low.n < VAGUE  # only the short ones had ended, or too few
-    if bought + (1 if over else 2) * error < ENOUGH and not early:
-        target = _little(state, low)
+    over = window.span >= min(LONGEST_LOOK, max(3.0, 2 * run_time))
+    early = witness.life.count < FEWEST or window.span < HASTE * run_time
+    known = state.roof < math.inf and over  # a little more was far too much
+    if lost - (0.0 if known else OVERDUE if over else SURE) * error > 0 and not early:
+        target = _little(state, low, rise)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
+        state = attrs.evolve(state, roof=now.limit)
         return _hold(state, now, target, FIRST_WAIT), target, cause
-    if bought + 0.3 * error > ENOUGH or (over and (bought > ENOUGH or narrow or long or early)):
+    vague = witness.life.count < ENOUGH_ENDED
+    if state.top and long:  # nothing more to gain: watch it
+        return _hold(state, now, now.limit, 0.0), now.limit, ""
+    # Too low costs half and too high little, so what cannot be known is taken for good.
+    lenient = (enough and vague) or (over and (long or width < NARROW))
+    if (lost < 0 and (enough or over)) or (lost < error and lenient):
         return _grow(state, now, reach, yields(window))
     return state, now.limit, ""
 
 
-def _witness(state: Epochs, low: Window) -> Window:
-    """Return the lower limit that knows more: the last one, or a proven one."""
-    proven = state.proven
-    few = low.n < ENOUGH_ENDED and proven is not None and proven.n > 2 * low.n
-    return proven if few and proven is not None and proven.limit < state.window.limit else low
-
-
 def _grow(state: Epochs, now: Load, reach: float, cause: str) -> tuple[Epochs, float, str]:
-    target = min(now.limit * 2, reach)
+    roof = state.roof if now.limit < state.roof else math.inf
+    near = 2 * now.limit >= roof
+    target = min(max(now.limit * PROBE, now.limit + 1) if near else now.limit * 2, reach)
     if int(target) <= now.limit:
         return state, now.limit, ""  # as soon as the guards allow it
+    state = attrs.evolve(state, window=_unbiased(state.window))
     state = _with_proof(state) if state.window.n else state
     low = state.window if state.window.n else None
     window = Window(int(target))
-    state = attrs.evolve(state, mode="grow", window=window, low=low, cpu=None)
+    state = attrs.evolve(state, mode="grow", window=window, low=low, cpu=None, roof=roof)
     return state, target, cause
+
+
+def _unbiased(window: Window) -> Window:
+    """Return the window without the branch at whose end it was closed: it was waited for."""
+    life = window.life
+    if life.count <= 1:
+        return window
+    part = (life.count - 1) / life.count
+    ended = tuple([each * part for each in life.ended])
+    return attrs.evolve(window, life=attrs.evolve(life, ended=ended, count=life.count - 1))
 
 
 def _hold(state: Epochs, now: Load, limit: float, wait: float) -> Epochs:
@@ -165,7 +185,7 @@ def _hold(state: Epochs, now: Load, limit: float, wait: float) -> Epochs:
         window=state.window if same else Window(int(limit)),
         low=None,
         until=now.t + wait,
-        wait=wait,
+        wait=max(wait, FIRST_WAIT),
         cpu=state.cpu if same else None,
     )
 
@@ -175,17 +195,22 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
     if calm is None or calm.limit != window.limit:
         if window.span > 4 and window.n >= 20:
             state = attrs.evolve(state, calm=window)
-    elif all(rise + 2 * math.sqrt(v) < FASTER for rise, v in slower(calm, window)):
-        state = attrs.evolve(state, calm=window, until=now.t)
+    else:
+        rise, variance = slower(calm, window)
+        if rise + 2 * math.sqrt(variance) < FASTER:
+            state = attrs.evolve(state, calm=window, until=now.t)
     if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
         return state, now.limit, ""
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
     step = max(1, round(now.limit * share))
-    proven = state.proven
-    up = proven is None or any(r - math.sqrt(v) < QUEUED for r, v in slower(proven, window))
+    up = state.turn > 0
+    if state.proven is not None:
+        rise, variance = slower(state.proven, window)
+        error = math.sqrt(variance)
+        up = up if abs(rise - QUEUED) < error else rise < QUEUED
     target = min(now.limit + step, reach) if up else now.limit - step
     if int(target) == now.limit or target < 1:
-        return attrs.evolve(state, until=now.t + state.wait), now.limit, ""
+        return attrs.evolve(state, until=now.t + state.wait, turn=-state.turn), now.limit, ""
     state = attrs.evolve(state, mode="probe", low=window, window=Window(int(target)))
     return state, target, f"probe, {yields(window)}"
 
@@ -199,10 +224,12 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     over = window.span >= min(LONGEST_PROBE, max(5.0, 5 * run_time))
     wait = min(LONGEST_WAIT, state.wait * 3)
     cause = f"{yields(window)}, at {held.limit} {held.rate:.3g}/s"
-    if bought + error < ENOUGH:  # fewer do as well
+    state = attrs.evolve(state, turn=-1 if up else 1)
+    if bought + PROBED * error < ENOUGH:  # fewer do as well
         if up:
             return _hold(state, now, held.limit, wait), held.limit, cause
-        return _hold(_with_proof(state), now, now.limit, FIRST_WAIT), now.limit, ""
+        state = attrs.evolve(_hold(_with_proof(state), now, now.limit, AGAIN), turn=-1)
+        return attrs.evolve(state, wait=FIRST_WAIT), now.limit, ""
     if not over and bought - error < ENOUGH:
         return state, now.limit, ""
     if up:
@@ -214,77 +241,77 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
 def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
     """Cut for run times above the proven ones, to see whether they come down with the limit."""
     window, proven = state.window, state.proven
-    if proven is None or window.n < 8 or now.limit <= 1:
+    if proven is None or window.n < 8 or now.limit <= 1 or proven.life.count < ENOUGH_ENDED:
         return None
-    parts = slower(proven, window)
-    if any(rise - 2 * math.sqrt(variance) < ACCUSED for rise, variance in parts):
+    grown = state.mode == "grow" and state.low is not None and state.low.limit < window.limit
+    if grown and window.span < LONGEST_LOOK:  # whether that was too much is found out
         return None
-    target = max(1, math.floor(now.limit * max(0.25, _needed(proven, state.low, window))))
+    rise, variance = slower(proven, window)
+    if rise - CHARGED * math.sqrt(variance) < ACCUSED:
+        return None
+    target = max(1, math.floor(now.limit * max(0.25, min(1.0, math.exp(-rise) * SPARE))))
     if target >= now.limit:
         return None
     cause = f"run time {math.exp(window.mean):.3g} s, {math.exp(proven.mean):.3g} s unloaded"
-    state = attrs.evolve(state, mode="look", low=window, window=Window(target))
+    state = attrs.evolve(state, mode="look", low=window, window=Window(target), charge=rise)
     return state, target, cause
 
 
-def _sped_up(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str] | None:
-    """Halve where branches run faster than was thought possible, to see whether so many are needed.
+def _sped_up(state: Epochs, now: Load) -> Epochs:
+    """Forget what was proven where branches run faster than was thought possible: look below soon.
 
-    What was proven was of slower times, and many may have waited for each other unnoticed since.
+    It was of slower times, and many may have waited for each other unnoticed since.
     """
     window, proven = state.window, state.proven
-    if proven is None or window.n < 30 or min(reach, 2 * now.limit) > now.limit + 1:
-        return None
-    if any(rise + 2 * math.sqrt(v) > -ACCUSED for rise, v in slower(proven, window)):
-        return None
-    target = max(1, int(now.limit) // 2)
-    was, is_now = math.exp(proven.mean), math.exp(window.mean)
-    cause = f"run time fell from {was:.3g} s to {is_now:.3g} s"
-    state = attrs.evolve(state, mode="look", low=window, window=Window(target), proven=None)
-    return state, target, cause
+    if proven is None or window.n < 30 or proven.life.count < ENOUGH_ENDED:
+        return state
+    rise, variance = slower(proven, window)
+    if rise + CHARGED * math.sqrt(variance) > -ACCUSED:
+        return state
+    fresh = Window(int(now.limit))
+    return Epochs(fresh, mode="hold", until=now.t + AGAIN, turn=-1, cpu=state.cpu)
 
 
 def _looked(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, str]:
     window, before = state.window, state.low
     if before is None or window.n < 5 or window.span < min(1.0, run_time):
         return state, now.limit, ""
-    bought, error = gain(window, before)
-    if abs(bought - ENOUGH) < error and window.span < LONGEST_LOOK:
+    if state.proven is None:
+        bought, error = gain(window, before)
+        guilty = ENOUGH - bought
+    else:
+        rise, variance = slower(state.proven, window)
+        guilty, error = state.charge / 2 - rise, math.sqrt(variance)
+    if abs(guilty) < error and window.span < LONGEST_LOOK:
         return state, now.limit, ""
-    if bought < ENOUGH:
+    if guilty > 0:
         return _hold(state, now, now.limit, FIRST_WAIT), now.limit, ""
-    state = attrs.evolve(_hold(state, now, before.limit, FIRST_WAIT), proven=window)
+    state = Epochs(Window(before.limit), proven=window)
     return state, before.limit, f"the work is slower: {math.exp(window.mean):.3g} s"
 
 
 def _with_proof(state: Epochs, held: Window | None = None) -> Epochs:
     """Return the state that has learnt the run time of a limit which is not too high.
 
-    That is the present one, or the one that was ``held``.
+    That is the present one, or the one that was ``held``; what agrees is counted together.
     """
-    window, proven = state.window, state.proven
-    if held is not None or proven is None:
-        return attrs.evolve(state, proven=held or window)
-    (times, variance), _ = slower(proven, window)
-    error = 2 * math.sqrt(variance)
-    if times < -error or (times < error and window.n > 0.7 * proven.n):
-        return attrs.evolve(state, proven=window)
-    return state
+    window, proven = held or state.window, state.proven
+    if proven is None:
+        return attrs.evolve(state, proven=window, risen=0.0)
+    rise, variance = slower(proven, window)
+    error = math.sqrt(variance)
+    if rise < -2 * error:
+        return attrs.evolve(state, proven=window, risen=0.0)
+    if rise - error < AGREES:
+        both = attrs.evolve(window, life=joined(proven.life, window.life))
+        return attrs.evolve(state, proven=both, risen=0.0)
+    return attrs.evolve(state, risen=max(0.0, rise))
 
 
-def _little(state: Epochs, low: Window) -> int:
+def _little(state: Epochs, low: Window, rise: float) -> int:
     """Return the limit that Little's law gives: the rate there is, at the run time unloaded."""
-    share = _needed(state.proven or low, low, state.window)
-    return max(min(low.limit, state.window.limit), math.ceil(state.window.limit * share))
-
-
-def _needed(proven: Window, low: Window | None, window: Window) -> float:
-    """Return the share of the limit that would do, by the best rate seen, at most all of it."""
-    (times, _), (rates, _) = slower(proven, window)
-    better = 1.0
-    if low is not None and low.limit < window.limit and window.done:
-        better = min(1.5, max(1.0, low.rate / window.rate))
-    return min(1.0, math.exp(-(times + rates) / 2) * 1.1 * better)
+    most = state.window.limit
+    return max(min(low.limit, most), min(most, math.ceil(most * math.exp(-rise) * SPARE)))
 
 
 def yields(window: Window) -> str:

@@ -24,8 +24,10 @@ LATE = 5.0  # seconds after which half of those who have ended are forgotten
 HEAVIER = 0.05
 SIGMAS = 2.0
 CHANCE = 0.3
+EVEN = 0.5  # seconds over which what a branch weighs now is averaged, by half-life
+HIGHEST = 6.0  # seconds after which the most of that counts half, or as many run times
 SHOWN = 2.0
-PEAK = 4.0
+PEAK = 8.0  # seconds after which the share that was grown counts half, or as many run times
 EASED = 0.88  # of those that run are wanted when it is full, or fewer
 STEADY = 0.02  # of all memory: a smaller trend is none
 
@@ -42,6 +44,7 @@ class Weight:
         total: what there is, when it was told last. full: share of it in use, likewise.
         surprise, wonder: by what share our memory is more than expected, averaged; its variance.
         room, room_at: how many branches fitted, and when that was seen.
+        mean, peak: of a branch that runs, whatever its age: averaged, and the most of late.
     """
 
     each: float = 0.0
@@ -59,6 +62,8 @@ class Weight:
     wonder: float = 0.0
     room: float = math.inf
     room_at: float = -math.inf
+    mean: float = 0.0
+    peak: float = 0.0
 
 
 @attrs.frozen
@@ -122,13 +127,16 @@ def weigh(
     present, grown = mixed(guesses)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 0.5 * run_time))
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
-    weight = _surprised(
-        weight, own - present * grown * now.in_use, present * grown * now.in_use, dt
-    )
+    expected = present * grown * now.in_use
+    weight = _surprised(weight, own - expected, expected, dt)
     if settled and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
         # They are heavier than before; those who have just begun have not shown it yet.
         extra = max(extra, SHOWN * weight.surprise * present)
-    slowly = weight.grown * 0.5 ** (dt / max(PEAK, 4 * run_time))
+    now_each = own / now.in_use
+    mean = now_each + (weight.mean - now_each) * 0.5 ** (dt / EVEN)
+    peak = max(mean, weight.peak * 0.5 ** (dt / (HIGHEST * max(1.0, run_time))))
+    weight = attrs.evolve(weight, mean=mean, peak=peak)
+    slowly = weight.grown * 0.5 ** (dt / (PEAK * max(1.0, run_time)))
     return attrs.evolve(
         weight, guesses=guesses, each=max(kept, present), extra=extra, grown=max(slowly, grown)
     )
@@ -154,8 +162,11 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
         # Those that run are seldom all grown at once; those who come may be.
         each = weight.each + weight.extra
         grown = min(1.0, weight.grown + CHANCE / math.sqrt(now.limit))
-        spare = sight.share * sight.total - others - soon - now.limit * each * grown
-        most = now.limit + spare / (each if spare > 0 else each * grown)
+        if not now.queued:
+            grown = 1.0  # who comes after a rest will come at once
+        usual = max(each * grown, weight.peak)
+        spare = sight.share * sight.total - others - soon - now.limit * usual
+        most = now.limit + spare / (max(each, usual) if spare > 0 else usual)
     if soon and sight.used + soon > FULL * sight.total:
         most = min(most, now.in_use * 0.5)
     if _is_full(sight) and now.in_use <= now.limit:

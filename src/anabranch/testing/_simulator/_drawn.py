@@ -11,6 +11,8 @@ import math
 import random
 from typing import Final
 
+import attrs
+
 from anabranch.testing._simulator._words import (
     GIB,
     SHAPES,
@@ -29,6 +31,7 @@ FIRST_WAVE: Final = 10  # the most that a scenario of many cores begins with
 KINDS: Final = ("cpu", "waits", "mixed", "calls", "calls", "refusals", "heavy", "heavy", "gpu")
 MOST: Final = 250.0  # branches a second at best: a scenario should take no longer than that
 ROOM: Final = 0.8  # of the memory, for the branches that fit into it
+SPARE: Final = 0.2  # of the memory of branches is still free where they fill what they may
 
 
 def drawn(seed: int) -> Scenario:
@@ -43,15 +46,29 @@ def drawn(seed: int) -> Scenario:
     works = [work, *(_changed(rng, work) for _ in seconds[1:])]
     end = float(sum(seconds))
     downstream = _downstream(rng, kind, best, end) if work.call.mean else None
+    phases = _phases(rng, works, seconds, machine, best)
+    neighbours = _neighbours(rng, kind, machine, end, 2 * alone(work))
+    senses = _senses(rng, end)
     return Scenario(
         name=f"drawn-{seed}",
-        phases=_phases(rng, works, seconds, machine, best),
+        phases=[_survivable(phase, work, senses) for phase in phases],
         machine=machine,
         downstream=downstream,
-        neighbours=_neighbours(rng, kind, machine, end, 2 * alone(work)),
-        senses=_senses(rng, end),
+        neighbours=neighbours,
+        senses=senses,
         ceiling=ceiling,
     )
+
+
+def _survivable(phase: Phase, before: Work, senses: Senses) -> Phase:
+    """Return the phase with work no heavier than what fits until anybody can have seen it."""
+    unseen = 1.0 + senses.late + before.onset + before.ramp / 2
+    most = 1 + SPARE * alone(before) / unseen
+    work = phase.work
+    if max(work.memory - most * before.memory, work.gpu_memory - most * before.gpu_memory) <= 0:
+        return phase
+    heavier = attrs.evolve(work, memory=most * before.memory, gpu_memory=most * before.gpu_memory)
+    return attrs.evolve(phase, work=heavier)
 
 
 def _phases(

@@ -3,6 +3,8 @@
 Limits are tried in steps of a factor of two, then between those around each phase's best one.
 Where more is lost than won in every phase, larger ones are not tried: they only lose more.
 A phase's goodput is of its own time, in a run that had that limit from the beginning.
+Limits at which memory kills are taken only where each does: nobody would choose one, and a law must
+not.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import attrs
 
 from anabranch.testing._simulator._words import Scenario
 from anabranch.testing._simulator._world import World
+
+Worth = tuple[bool, float]  # whether memory has killed nobody, and the goodput
 
 
 @attrs.frozen
@@ -43,36 +47,38 @@ def spans_of(scenario: Scenario) -> tuple[tuple[int, int], ...]:
 def oracle_of(scenario: Scenario, seed: int) -> Oracle:
     """Return the oracle; found once for a scenario and a seed."""
     spans = spans_of(scenario)
-    tried: dict[int, list[float]] = {}
+    tried: dict[int, World] = {}
 
-    def goodputs(limit: int) -> list[float]:
+    def worths(limit: int) -> list[Worth]:
         if limit not in tried:
-            world = World(scenario, seed, limit)
-            world.run()
-            tried[limit] = world.good
-        return [sum(tried[limit][begin:end]) for begin, end in spans]
+            tried[limit] = World(scenario, seed, limit)
+            tried[limit].run()
+        world = tried[limit]
+        return [
+            (not any(world.killed[begin:end]), sum(world.good[begin:end])) for begin, end in spans
+        ]
 
     limit = 1
-    while max(goodputs(limit)) >= 0 and limit < scenario.ceiling:
+    while max(goodput for _, goodput in worths(limit)) >= 0 and limit < scenario.ceiling:
         limit = min(2 * limit, scenario.ceiling)
     for place in range(len(spans)):
-        _refine(tried, scenario.ceiling, lambda limit, place=place: goodputs(limit)[place])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        _refine(tried, scenario.ceiling, lambda limit, place=place: worths(limit)[place])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     best = [
-        max(tried, key=lambda limit: (goodputs(limit)[place], limit)) for place in range(len(spans))
+        max(tried, key=lambda limit: (worths(limit)[place], limit)) for place in range(len(spans))
     ]
-    found = [goodputs(limit)[place] for place, limit in enumerate(best)]
+    found = [worths(limit)[place][1] for place, limit in enumerate(best)]
     series = [
         value
         for limit, (begin, end) in zip(best, spans, strict=True)
-        for value in tried[limit][begin:end]
+        for value in tried[limit].good[begin:end]
     ]
     return Oracle(tuple(best), tuple(max(0.0, each) for each in found), tuple(series))
 
 
-def _refine(tried: dict[int, list[float]], ceiling: int, goodput: Callable[[int], float]) -> None:
+def _refine(tried: dict[int, World], ceiling: int, worth: Callable[[int], Worth]) -> None:
     """Try limits around the best one, until its neighbours are within a twelfth of it."""
     while True:
-        best = max(tried, key=goodput)
+        best = max(tried, key=worth)
         known = sorted(tried)
         place = known.index(best)
         below = known[place - 1] if place else best
@@ -88,4 +94,4 @@ def _refine(tried: dict[int, list[float]], ceiling: int, goodput: Callable[[int]
         if not new:
             return
         for limit in new:
-            goodput(limit)
+            worth(limit)

@@ -50,7 +50,8 @@ class World:
     """Run a scenario once.
 
     Attributes:
-        good: goodput of each second. running: the branches that do, by their number.
+        good: goodput of each second. killed: how many memory has killed in each.
+        running: the branches that do, by their number.
         in_use: tokens; peak: the most of them since somebody looked; queued: None for no end.
         latencies: run times since somebody looked. asking: asks the law, if there is one.
     """
@@ -65,6 +66,7 @@ class World:
         self.queued: int | None = 0
         self.latencies: list[float] = []
         self.good = [0.0] * math.ceil(scenario.seconds)
+        self.killed = [0] * len(self.good)
         machine = scenario.machine
         self.cores = Cores(machine.cores, machine.switching)
         self.server = None if scenario.downstream is None else Server(scenario.downstream)
@@ -190,6 +192,7 @@ class World:
     def _kill(self, branch: Branch) -> None:
         del self.running[branch.index]
         self.counts.killed += 1
+        self.killed[int(self.now)] += 1
         for pool in self.pools:
             pool.drop(self.now, branch)
         for place in (self.cores, self.server):
