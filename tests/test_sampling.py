@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,3 +77,43 @@ async def test_without_a_thread_to_be_had_the_machine_is_unknown_and_read_again_
         assert [await reading.read(real=True) for _ in range(3)] == [{}, {}, {}]
     assert (await reading.read(real=True))["cpu"] == 0.5
     assert len([each for each in caplog.messages if "can't start new thread" in each]) == 1
+
+
+@pytest.mark.real_clock
+async def test_a_reading_that_has_not_come_back_is_not_asked_again() -> None:
+    asked = []
+
+    class Slow:
+        def sample(self) -> dict[str, float]:
+            asked.append(threading.current_thread())
+            go_on.wait(10)
+            return {"cpu": 0.5}
+
+    go_on = threading.Event()
+    runtime = current_host().runtime
+    reading = _sampling.Reading([Slow()], runtime)
+    async with runtime.open_nursery() as nursery:
+        nursery.start_soon(partial(reading.read, real=True))
+        while not asked:
+            await runtime.sleep(0.001)
+        assert await reading.read(real=True) == {}
+        go_on.set()
+    assert len(asked) == 1
+    assert (await reading.read(real=True))["cpu"] == 0.5
+
+
+@pytest.mark.real_clock
+async def test_where_no_thread_can_be_had_the_load_is_unknown_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refused(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    runtime = current_host().runtime
+    reading = _sampling.Reading([Cpu()], runtime)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.to_thread, "run_sync", refused)
+        for _ in range(3):
+            assert await reading.read(real=True) == {}
+    assert caplog.text.count("cannot be read now") == 1
+    assert (await reading.read(real=True))["cpu"] == 0.5, "there are threads again"
