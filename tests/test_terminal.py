@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import tracemalloc
 from collections.abc import Iterator
 
@@ -10,7 +11,13 @@ import pytest
 from rich.console import Console
 
 from anabranch._escape import escaped
-from anabranch._terminal import KEPT, SHOWN, Progress, progress_on_stderr
+from anabranch._terminal import (
+    KEPT,
+    SHOWN,
+    Progress,
+    counted_on_stderr,
+    progress_on_stderr,
+)
 from anabranch._work import Outcome, Status
 from anabranch.events import (
     BranchFinished,
@@ -239,3 +246,32 @@ def test_nothing_is_drawn_where_no_terminal_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert progress_on_stderr() is None
+
+
+class Screen(io.StringIO):
+    """Be a stderr that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.slow  # rich draws in a thread of its own
+def test_a_person_is_told_which_item_it_is_of_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", screen := Screen())
+    names = ["apple", "\x1b[2Jpear", "plum"]
+    seen = []
+    for name in counted_on_stderr(names, str):
+        seen.append(name)
+        time.sleep(0.15)  # the spinner draws eight times a second
+    assert seen == names
+    said = screen.getvalue()
+    assert "1 of 3: apple" in said
+    assert "2 of 3: \\x1b[2Jpear" in said
+    assert "\x1b[2J" not in said
+
+
+def test_nobody_is_told_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted_on_stderr([1, 2], str)) == [1, 2]
+    assert progress_on_stderr() is None
+    assert capsys.readouterr().err == ""
