@@ -203,6 +203,15 @@ def test_what_cannot_change_and_arrays_are_shared() -> None:
         assert copied[name] is context[name], name
 
 
+def test_a_buffer_that_cannot_be_shown_is_shared_too() -> None:
+    """As numpy's arrays of dates: they have the protocol, and a ValueError for who asks."""
+    gone = memoryview(b"abc")
+    gone.release()
+    with pytest.raises(ValueError, match="released"):
+        memoryview(gone)
+    assert copy_for_branch({"a": [gone]})["a"][0] is gone
+
+
 def test_an_object_that_refuses_to_be_copied_is_shared() -> None:
     class Refuses:
         def __deepcopy__(self, memo: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from anabranch import ConfigurationError, MergeStrategy, Pipeline, Step
 from anabranch.pipeline._context import copy_for_branch
 
@@ -78,3 +80,68 @@ async def test_what_is_too_deep_to_be_copied_fails_the_branch_that_wants_it_in_w
         assert isinstance(branches["a"].error, ConfigurationError)
         assert "nested too deeply" in branches["a"].feedback
         assert branches["plain"].success
+
+
+# Tables, whose == gives no bool and which copy themselves --------------------------------------
+
+
+class Column:
+    """Compare element by element, as an array does."""
+
+    def __init__(self, values: list[int]) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> Any:
+        assert isinstance(other, Column)
+        return Column([a == b for a, b in zip(self.values, other.values, strict=True)])
+
+    def __bool__(self) -> bool:
+        raise ValueError("it is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]  # what compares like this cannot be hashed
+
+
+class Table:
+    """Be made of columns, and copy itself: nobody is told which column is a copy of which."""
+
+    def __init__(self, values: list[int]) -> None:
+        self.columns = [Column(values)]
+        self.itself = self
+
+    def __deepcopy__(self, memo: Any) -> Table:
+        return Table(list(self.columns[0].values))
+
+    def __eq__(self, other: object) -> Any:
+        return self.columns[0]
+
+    __hash__ = None  # type: ignore[assignment]  # likewise
+
+
+async def set_name(_: Any, context: Any) -> None:
+    context["name"] = "changed"
+
+
+async def append_to_column(_: Any, context: Any) -> None:
+    context["table"].columns[0].values.append(3)
+
+
+@pytest.mark.parametrize("table", [Column([1, 2]), Table([1, 2])])
+async def test_a_table_that_nobody_changed_is_no_change(table: Any) -> None:
+    branches = {"a": set_number, "b": set_name}
+    step = Step.parallel(branches, merge_strategy=MergeStrategy.ERROR_ON_CONFLICT)
+    context = {"table": table, "number": 0, "name": ""}
+    result = await Pipeline([step]).run(context=context)
+    assert result.success, result.feedback
+    assert context == {"table": table, "number": 1, "name": "changed"}
+    assert context["table"] is table
+
+
+async def test_a_table_that_one_branch_changed_comes_from_that_branch() -> None:
+    branches = {"a": set_number, "b": append_to_column}
+    step = Step.parallel(branches, merge_strategy=MergeStrategy.ERROR_ON_CONFLICT)
+    table = Table([1, 2])
+    context = {"table": table, "number": 0}
+    result = await Pipeline([step]).run(context=context)
+    assert result.success, result.feedback
+    assert context["table"].columns[0].values == [1, 2, 3]
+    assert table.columns[0].values == [1, 2]

@@ -178,4 +178,6 @@ def _has_buffer(value: object) -> bool:
         memoryview(value).release()  # type: ignore[arg-type]  # that is the question
     except TypeError:
         return False
+    except (ValueError, BufferError):  # it has one, which cannot be shown: numpy's dates
+        return True
     return True

@@ -103,6 +103,8 @@ class _Look:
         root = copy.original.context
         self._memo = copy.memo if context is copy.context else {**copy.memo, id(root): context}
         self._assumed: set[int] = set()  # what is being compared further up is assumed to be equal
+        self._pairs: dict[tuple[int, int], Any] = {}  # likewise, of what is taken apart
+        self._taken_apart = 0  # how many objects around this are
         # By id: what was looked at, which keeps it alive, and what stands in its place.
         self._at_home: dict[int, tuple[Any, Any]] = {}
         self._originals: dict[int, Any] | None = None
@@ -110,6 +112,7 @@ class _Look:
     def left_alone(self, old: Any, new: Any) -> bool:
         """Tell whether ``new`` is ``old``, its equal, or a copy of it that was not changed."""
         self._assumed = {id(self._copy.original.context)}
+        self._pairs.clear()
         try:
             return self._same(old, new)
         except RecursionError:
@@ -132,7 +135,9 @@ class _Look:
             return all(map(is_, old, new)) or self._all_same(zip(old, new, strict=True))
         if is_copy and names_of(old) is not None:  # comparing it itself may go round in circles
             return self._same_fields(old, new) or is_equal(old, new)
-        return is_equal(old, new) or (is_copy and self._same_state(old, new))
+        return is_equal(old, new) or (
+            (is_copy or self._taken_apart > 0) and self._same_state(old, new)
+        )
 
     def _same_items(self, old: dict[Any, Any], new: dict[Any, Any]) -> bool:
         if old.keys() != new.keys() or (type(old) is OrderedDict and list(old) != list(new)):
@@ -148,13 +153,23 @@ class _Look:
         return names == names_of(new) and self._all_same(both)
 
     def _same_state(self, old: Any, new: Any) -> bool:
-        """Compare what pickling an object and its copy would write."""
+        """Compare what pickling an object and its copy would write.
+
+        What it is made of may have been copied by its own ``__deepcopy__``, so the memo knows of
+        no part of it: a table of arrays is taken apart down to their bytes.
+        """
+        if (id(old), id(new)) in self._pairs:
+            return True
+        self._pairs[id(old), id(new)] = old, new  # alive, or others may get their ids
+        self._taken_apart += 1
         try:
             return self._all_same([(_state_of(old), _state_of(new))])
         except RecursionError:
             raise
         except Exception:  # it says by its own words that it cannot be taken apart
             return False
+        finally:
+            self._taken_apart -= 1
 
     def at_home(self, value: Any) -> Any:
         """Return ``value`` with the original's objects in place of copies that were left alone."""
