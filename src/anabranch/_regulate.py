@@ -22,7 +22,9 @@ from anabranch._sampling import Reading, Readings, Realness, Sample
 from anabranch.abc import Controller, Limiter, Sampler
 from anabranch.events import Event
 
-FIRST_S: Final = 0.25  # what ends before has cost nothing
+FIRST_S: Final = 0.25  # what ends before has cost nothing, unless more waits after ...
+HASTE_S: Final = 0.1  # ... as long, and so soon again while it is young and its law in a hurry
+YOUNG_S: Final = 2.0
 PERIOD_S: Final = 1.0
 NAP_S: Final = 0.25  # how long it sleeps at a time: by these sleeps the loop's lag is measured
 LONGEST_LAG_S: Final = 10.0  # a laptop that was shut was no busy loop
@@ -60,7 +62,7 @@ class Regulator:
 
     def add(self, place: Place) -> None:
         """Regulate one limiter more, a moment from now."""
-        place.due = self._clock() + FIRST_S
+        place.due = self._clock() + HASTE_S
         self._places[place] = None
         if self._at is None:
             self._move_to(place)
@@ -116,8 +118,18 @@ class Regulator:
                 self._late += min(LONGEST_LAG_S, max(0.0, self._clock() - wake))
                 place.rest()
                 continue
-            ready = [each for each in self._places if each.due <= now]
-            await self._sample(ready, self._realness.look())
+            ready = [
+                each for each in list(self._places) if each.due <= now and await self._is_due(each)
+            ]
+            if ready:
+                await self._sample(ready, self._realness.look())
+
+    async def _is_due(self, place: Place) -> bool:
+        """Tell whether to look now; at first only if more waits, else a moment later."""
+        if place in self._limits or await self._limit_of(place).waits():
+            return True
+        place.due += FIRST_S - HASTE_S
+        return False
 
     async def _sample(self, ready: Iterable[Place], real: bool) -> None:
         """Read once, and ask the law of each; of several one may grow, in turn."""
@@ -134,7 +146,7 @@ class Regulator:
             if place in self._places:
                 share = limit.limiter.borrowed_tokens / in_use if in_use else 1.0
                 grew = await limit.look(samples[limit.reading], share, may_grow=may_grow, real=real)
-                place.due = self._clock() + limit.again(PERIOD_S)
+                place.due = self._clock() + limit.again(PERIOD_S, HASTE_S, YOUNG_S)
                 if grew:
                     may_grow = False
                     self._turns += 1

@@ -105,12 +105,26 @@ class Regulated:
         self._clock = clock
         self._step = step
         self._again: float | None = None
+        self._began = clock()
+        self._waits = False  # more did at the last sample
         self._told_of = ""  # the failure of the law that was told
         self._knows = False  # something of the machine has been known
 
-    def again(self, period: float) -> float:
-        """Return in how many seconds it is to be asked again."""
-        return period if self._again is None else min(self._again, period)
+    def again(self, period: float, haste: float, young: float) -> float:
+        """Return in how many seconds it is to be asked again.
+
+        A law that would be asked as soon as may be is asked after ``haste`` seconds, as long as it
+        is ``young``, by seconds, and more waits: short branches are many before it has grown.
+        """
+        if self._again is None:
+            return period
+        if self._again <= LEAST_AGAIN and self._waits and self._clock() < self._began + young:
+            return haste
+        return min(self._again, period)
+
+    async def waits(self) -> bool:
+        """Tell whether more waits, which a higher limit would let in."""
+        return (await self._counts.look(self._clock())).queued > 0
 
     async def look(
         self,
@@ -123,6 +137,7 @@ class Regulated:
         """Take a sample; tell whether the limit grew. A law that may not grow was not asked."""
         now = self._clock()
         counts = await self._counts.look(now)
+        self._waits = counts.queued > 0
         heard = self.listening.heard(sample, share, real=real)
         fields = {**attrs.asdict(counts, recurse=False), **heard}
         load = Load(t=now, limit=self.limiter.total_tokens, **fields)

@@ -28,6 +28,7 @@ GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
 SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
 SETTLE = 0.75  # of a run time, after a cut
+HURRIED = 2.0  # seconds for which it looks often for the first branches to end
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
 STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
@@ -302,8 +303,9 @@ def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> 
 def _grows(state: State) -> bool:
     """Tell whether the search is on its way up, and in a hurry."""
     epochs = state.epochs
-    low = epochs.low is not None and epochs.low.limit < state.limit
-    return epochs.mode == "grow" and low and state.run_time < 4
+    begins = epochs.low is None and epochs.window.span < HURRIED
+    grows = epochs.low is not None and epochs.low.limit < state.limit
+    return epochs.mode == "grow" and (begins or grows) and state.run_time < 4
 
 
 def _again(state: State, now: Load) -> float | None:

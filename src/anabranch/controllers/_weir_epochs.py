@@ -24,6 +24,7 @@ AGAIN = 3.0  # seconds to the next look below, where fewer did as well
 LONGEST_LOOK = 10.0  # seconds of measuring while growing
 LONGEST_PROBE = 30.0
 PROBE = 1.25
+BRIEF = 0.3  # seconds of run time
 FEW = 12
 FEWEST = 4  # branches that convict nobody, and less than ...
 HASTE = 0.3  # ... of a run time neither
@@ -126,7 +127,8 @@ def search(
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    enough = window.done >= now.limit and window.n >= min(3, now.limit)
+    quorum = now.limit / 2 if run_time < BRIEF else now.limit  # what is short is soon put right
+    enough = window.done >= quorum and window.n >= min(3, now.limit)
     if low is None or low.limit >= window.limit:
         return _grow(state, now, reach, yields(window)) if enough else (state, now.limit, "")
     witness = state.proven or low

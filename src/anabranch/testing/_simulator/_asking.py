@@ -1,6 +1,7 @@
 """Ask a law as the regulator does: first after a quarter of a second, then each second or sooner.
 
-Between two samples the limit at most doubles.
+Where more waits it is first asked after a tenth of a second, and, for two seconds, so soon again if
+it is in a hurry. Between two samples the limit at most doubles.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from anabranch.testing._simulator._world import World
 
 FIRST: Final = 0.25
+HASTE: Final = 0.1
+YOUNG: Final = 2.0
 PERIOD: Final = 1.0
 SOONEST: Final = 0.25
 GROWTH: Final = 2
@@ -51,6 +54,7 @@ class Asking:
         self._world = world
         self._law = law
         self._asleep = True
+        self._woken = 0.0
         self._sight = Sight(world.scenario.senses, random.Random(f"{seed}/senses"))
         self._since = attrs.evolve(world.counts)
         self._busy = 0.0
@@ -65,7 +69,8 @@ class Asking:
         if self._asleep:
             self._asleep = False
             self._sight.rest(self._world)
-            self._world.at(self._world.now + FIRST, self._sample)
+            self._woken = self._world.now
+            self._world.at(self._world.now + HASTE, self._first)
 
     def load(self) -> Load:
         """Return what a regulator would see now, and count anew."""
@@ -89,6 +94,12 @@ class Asking:
         world.peak = world.in_use
         return load
 
+    def _first(self) -> None:
+        if self._world.queued != 0:
+            self._sample()
+        else:
+            self._world.at(self._woken + FIRST, self._sample)
+
     def _sample(self) -> None:
         world, again = self._world, PERIOD
         for begin, end in world.scenario.senses.stuck:
@@ -103,6 +114,8 @@ class Asking:
             again = SOONEST
         if limit != world.limit:
             world.resize(limit)
+        if again == SOONEST and world.now < self._woken + YOUNG and world.queued != 0:
+            again = HASTE
         if world.in_use or world.queued != 0 or not world.scenario.senses.rests:
             world.at(world.now + again, self._sample)
         else:
