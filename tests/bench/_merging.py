@@ -58,7 +58,7 @@ def merge(loop: str, size: int) -> Subject:
     def prepare() -> AbstractContextManager[Once]:
         context, keys = context_of(), keys_of(size)
         merging = Merge("bench", MergeTerms(strategy=OVERWRITE), context)
-        branches = [merging.copy() for _ in keys]
+        branches = [merging.copy(key) for key in keys]
         for number, branch in enumerate(branches):
             change(branch.context, number)
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,9 +25,11 @@ from tests.bench._peers_known import Peer
 
 Answer = dict[str, Any]
 Answers = dict[str, dict[str, Answer]]  # by the peer's key, then the question
-TIMED = (("memory",), ("cost", "cancel"))  # asked one peer at a time: they measure
-FACTS = ("breach", "outer", "follow", "timeout", "nested")  # some at once; what may hang is last
+COSTS = ("cost", "cancel")  # asked one peer at a time: they measure
+MEMORY = ("memory",)  # in a process that has done nothing before
+FACTS = ("breach", "outer", "follow", "timeout", "nested")  # what may hang is last
 AT_ONCE = 4
+NO_TIME = "not asked, for the time was up"
 
 
 def ask(
@@ -72,23 +75,33 @@ def _ended(
 
 
 def ask_all(
-    where: Environment, peers: Sequence[Peer], extent: PeersExtent, tell: Callable[[str], None]
+    where: Environment,
+    peers: Sequence[Peer],
+    extent: PeersExtent,
+    tell: Callable[[str], None],
+    until: float,
 ) -> Answers:
-    """Ask every peer everything: what is timed one by one, facts a few at a time."""
+    """Ask every peer everything: what is timed one by one, memory and facts a few at a time.
+
+    After ``until``, by the monotonic clock, nothing more is asked, and each answer says so.
+    """
     answers: Answers = {peer.key: {} for peer in peers}
 
     def one(peer: Peer, questions: Sequence[str]) -> None:
         known = [each for each in answers[peer.key].values() if "missing" in each]
-        tell(f"{peer.name}: {', '.join(questions)}")
-        answers[peer.key] |= (
-            dict.fromkeys(questions, known[0]) if known else ask(where, peer, questions, extent)
-        )
+        left = until - time.monotonic()
+        tell(f"{left:.0f} s left at most, {peer.name}: {', '.join(questions)}")
+        if known or left <= 0:
+            answer = known[0] if known else {"failed": NO_TIME}
+            answers[peer.key] |= dict.fromkeys(questions, answer)
+        else:
+            given = attrs.evolve(extent, limit=min(extent.limit, left))
+            answers[peer.key] |= ask(where, peer, questions, given)
 
-    for questions in TIMED:
-        for peer in peers:
-            one(peer, questions)
+    for peer in peers:
+        one(peer, COSTS)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(one, peer, FACTS) for peer in peers]
+        waiting = [pool.submit(one, peer, each) for each in (MEMORY, FACTS) for peer in peers]
         try:
             for each in waiting:
                 each.result()

@@ -73,6 +73,18 @@ def test_a_peer_that_is_not_there_says_so() -> None:
     assert program.missing() == "no-such-program is not installed here"
 
 
+def test_nothing_is_asked_when_the_time_is_up_and_every_answer_says_so() -> None:
+    peers, told = [BY_KEY["ours-trio"], BY_KEY["trio"]], []
+    answers = _peers_asking.ask_all(HERE, peers, TINY, told.append, until=0.0)
+    every = [each for found in answers.values() for each in found.values()]
+    assert every == [{"failed": _peers_asking.NO_TIME}] * 16
+    assert _peers.unasked(answers) == len(told) + 10 == 16
+    assert _peers_first.firsts(HERE, peers, 1, told.append, until=0.0) == {
+        "ours-trio": [],
+        "trio": [],
+    }
+
+
 def test_what_a_peer_raises_is_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(peer: object, extent: object) -> None:
         raise ValueError("not today\nnor tomorrow")
