@@ -29,6 +29,7 @@ COSTS = ("cost", "cancel")  # asked one peer at a time: they measure
 MEMORY = ("memory",)  # in a process that has done nothing before
 FACTS = ("breach", "outer", "follow", "timeout", "nested")  # what may hang is last
 AT_ONCE = 4
+ASKED: set[subprocess.Popen[bytes]] = set()  # the processes that are being asked
 NO_TIME = "not asked, for the time was up"
 
 
@@ -64,14 +65,22 @@ def _ended(
             argv, cwd=ROOT, env=env, stdout=out, stderr=words, start_new_session=True
         )
         code: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = child.wait(limit)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        ASKED.add(child)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(limit)
+        finally:
+            _end(child)
+            ASKED.discard(child)
         child.wait()
         out.seek(0)
         words.seek(0)
         return code, out.read(), words.read()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def ask_all(
@@ -107,5 +116,7 @@ def ask_all(
                 each.result()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(ASKED):
+                _end(child)
             raise
     return answers

@@ -71,13 +71,14 @@ def cost_cell(answers: Answers, peer: Peer, name: str) -> str:
         return why_not(answer)
     words = amount(value, COSTS[name][1])
     ratio = ratio_of(answers, peer, name)
-    return (
-        words
-        if ratio is None
-        else f"{words} ({ratio:.2g})"
-        if ratio < 10
-        else (f"{words} ({ratio:,.0f})")
-    )
+    return words if ratio is None else f"{words} ({times(ratio)})"
+
+
+def times(ratio: float) -> str:
+    """Write how many times something it is."""
+    if ratio < 0.01:
+        return "under 0.01"
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def amount(value: float, field: str) -> str:
@@ -174,7 +175,7 @@ def losses(peers: Sequence[Peer], answers: Answers) -> str:
         ]
         if fewer:
             ordered = sorted(fewer, key=lambda each: each[0])
-            words = ", ".join(f"{peer.name} {ratio:.2g}" for ratio, peer in ordered)
+            words = ", ".join(f"{peer.name} {times(ratio)}" for ratio, peer in ordered)
             lines.append(f"- {name}: {words}")
     return "\n".join(lines) or "- nowhere in this run, by more than a tenth"
 
