@@ -68,11 +68,11 @@ def measure(runs: Sequence[Sequence[str]]) -> int:
 
 def runs_of(chosen: Sequence[str], *, every: bool) -> list[list[str]]:
     """Return the arguments of pytest for each of its runs: the quick tests first, then the slow."""
-    common = ["-q", "-n", "auto", "--dist", "worksteal"]
-    common += [f"--deselect=tests/faults/test_tokens.py::{TOO_DEEP}"]
+    shared = ["-q", "-n", "auto", "--dist", "worksteal"]
+    shared += [f"--deselect=tests/faults/test_tokens.py::{TOO_DEEP}"]
     if every or any(word.startswith("tests") for word in chosen):
-        return [[*common, *chosen]]
-    quick = [*common, *(f"--ignore=tests/{name}" for name in OF_OTHERS), *chosen]
+        return [[*shared, *chosen]]
+    quick = [*shared, *(f"--ignore=tests/{name}" for name in OF_OTHERS), *chosen]
     slow = [*quick, *(f"--ignore=tests/{name}" for name in DRAWN), "-m", "slow"]
     return [[*quick, "--fast"], slow]
 
