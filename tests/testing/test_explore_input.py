@@ -82,6 +82,16 @@ def test_a_line_that_no_longer_fits_its_test_is_refused(
         explore(faulty.sound, replay=f"{VERSION}:{loop}:{disturbance}")
 
 
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_a_line_fits_up_to_the_last_step_of_its_test_and_no_further(loop: str) -> None:
+    there = explore(faulty.sound, seeds=1, loops=loop)
+    explore(faulty.sound, replay=f"{VERSION}:{loop}:cancel={there.steps[loop] - 1}")
+    explore(faulty.sound, replay=f"{VERSION}:{loop}:fail={there.waits[loop] - 1}")
+    for beyond in (f"cancel={there.steps[loop]}", f"fail={there.waits[loop]}"):
+        with pytest.raises(ConfigurationError, match="does not fit"):
+            explore(faulty.sound, replay=f"{VERSION}:{loop}:{beyond}")
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "x", "1", "1:curio", "1:trio:cancel=", "1:trio:cancel=x", "1:trio:cancel=1:cancel=2",
