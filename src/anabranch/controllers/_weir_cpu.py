@@ -150,7 +150,7 @@ def press(
 
 def _is_excused(state: Cpu, now: Load, window: Window, proven: Window | None) -> bool:
     """Tell whether it is not, or not yet, known that the cores are these branches' matter."""
-    if is_innocent(state, window):
+    if is_innocent(state, window) or acquit(state, now, window, proven)[1]:
         return True
     if proven is not None and proven.limit < window.limit and window.n >= KNOWN:
         return window.mean - proven.mean < SLOWED

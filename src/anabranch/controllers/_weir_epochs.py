@@ -150,6 +150,7 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
         return _hold(state, now, now.limit, 0.0), now.limit, ""
     # Too low costs half and too high little, so what cannot be known is taken for good.
     lenient = (enough and vague) or (over and (long or width < NARROW))
+    lenient = lenient and rise - error < ACCUSED
     if (lost < 0 and (enough or over)) or (lost < error and lenient):
         return _grow(state, now, reach, yields(window))
     return state, now.limit, ""
