@@ -45,11 +45,17 @@ def ask(
         return {}
     asked = json.dumps(attrs.asdict(extent))
     argv = [where.python, "-m", "tests.bench._peers_child", peer.key, ",".join(questions), asked]
-    code, out, words = _ended(argv, where.env, extent.limit)
+    return answers_of(questions, *_ended(argv, where.env, extent.limit), extent.limit)
+
+
+def answers_of(
+    questions: Sequence[str], code: int | None, out: str, words: str, limit: float
+) -> dict[str, Answer]:
+    """Read what a process has printed; ``code`` is None if it was ended for its time was up."""
     lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
     found: dict[str, Answer] = {line["question"]: line["answer"] for line in lines}
     if code is None:
-        why = f"no answer within {extent.limit:g} s"
+        why = f"no answer within {limit:g} s"
     else:
         said = [line for line in words.splitlines() if line.strip(" |+-\t")] or ["nothing"]
         why = f"exit code {code}: {said[-1].strip(' |+-'):.160}"

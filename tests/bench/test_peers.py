@@ -1,10 +1,12 @@
 """Peers are asked as told, in small; and what is missing, hangs or fails is told in their row."""
 
+import contextlib
 import re
 import sys
 from pathlib import Path
 
 import attrs
+import psutil
 import pytest
 
 from tests.bench import __main__ as bench
@@ -47,11 +49,23 @@ def test_ours_ends_nested_under_one_token_and_leaves_nothing_running(key: str) -
 
 @pytest.mark.slow
 @pytest.mark.real_clock
-@processes
-def test_a_peer_that_hangs_costs_its_own_answer_and_those_before_it_are_kept() -> None:
-    found = asked("threads", "breach", "nested", extent=attrs.evolve(TINY, limit=4, patience=60))
-    assert found["breach"]["told"] == "SpentError"
-    assert found["nested"] == {"failed": "no answer within 4 s"}
+def test_a_process_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    program = f"sleep 60 & echo $! > {tmp_path}/pid; echo said; echo why >&2; wait"
+    code, out, words = _peers_asking._ended(["sh", "-c", program], HERE.env, limit=1.0)
+    assert (code, out, words) == (None, "said\n", "why\n")
+    with contextlib.suppress(psutil.NoSuchProcess):
+        left = psutil.Process(int((tmp_path / "pid").read_text()))
+        assert left.status() == psutil.STATUS_ZOMBIE
+
+
+def test_an_answer_that_came_before_the_end_is_kept() -> None:
+    out = 'noise\n{"question": "breach", "answer": {"started": 5}}\n'
+    kept = {"breach": {"started": 5}}
+    hung = _peers_asking.answers_of(["breach", "nested"], None, out, "", 60)
+    assert hung == kept | {"nested": {"failed": "no answer within 60 s"}}
+    words = "Traceback\n  | ValueError: bad\n  +----\n"
+    crashed = _peers_asking.answers_of(["breach", "nested"], 1, out, words, 60)
+    assert crashed == kept | {"nested": {"failed": "exit code 1: ValueError: bad"}}
 
 
 @pytest.mark.slow
