@@ -114,7 +114,7 @@ class Table:
     def __eq__(self, other: object) -> Any:
         return self.columns[0]
 
-    __hash__ = None  # type: ignore[assignment]  # likewise
+    __hash__ = None  # type: ignore[assignment]  # what compares like this cannot be hashed
 
 
 async def set_name(_: Any, context: Any) -> None:
