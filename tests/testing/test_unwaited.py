@@ -15,6 +15,7 @@ import pytest
 from anabranch import Pipeline, Step, SubprocessWrapper
 from anabranch.testing import (
     ScheduleFailedError,
+    VirtualLoop,
     VirtualTimeWarning,
     explore,
     run_virtual,
@@ -86,6 +87,16 @@ def test_a_warning_that_is_an_error_is_raised(held: Held, loop: str) -> None:
     pipeline = Pipeline([Step.parallel({"a": held, "b": held})])
     with pytest.raises(VirtualTimeWarning):  # as the settings of these tests make it
         run_virtual(pipeline.run, None, loop=loop)
+
+
+def test_the_loop_itself_tells_it_too(held: Held) -> None:
+    async def main() -> None:
+        with anyio.move_on_after(1):
+            await anyio.to_thread.run_sync(held, abandon_on_cancel=True)
+
+    told = pytest.warns(VirtualTimeWarning, match="from 0 s to 1 s")
+    with told, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
 
 
 def test_a_call_of_asyncios_own_executor_counts() -> None:

@@ -17,7 +17,6 @@ from anabranch.testing._check_controller import check_controller
 from anabranch.testing._check_lane import check_lane
 from anabranch.testing._check_limiter import check_limiter
 from anabranch.testing._check_sampler import check_sampler
-from anabranch.testing._clock import VirtualLoop
 from anabranch.testing._disturbing import InjectedError, SpinningError, interruptible
 from anabranch.testing._explore import Explored, ScheduleFailedError, explore
 from anabranch.testing._loads import FakeSampler, fake_loads
@@ -40,7 +39,7 @@ from anabranch.testing._simulator._words import (
 )
 from anabranch.testing._steps import LeftRunningError
 from anabranch.testing._unwaited import VirtualTimeWarning
-from anabranch.testing._virtual import run_virtual, virtual_time
+from anabranch.testing._virtual import VirtualLoop, run_virtual, virtual_time
 
 if TYPE_CHECKING:
     from anabranch.testing._strategies import (

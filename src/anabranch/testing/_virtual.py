@@ -6,14 +6,14 @@ Virtual time does not wait for threads or child processes: what needs those need
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from trio.testing import MockClock
 
 from anabranch._runtime import loop_runs_here
 from anabranch.errors import ConfigurationError, HostLoopError
 from anabranch.pipeline._plan import NO_ASYNCIO
-from anabranch.testing._clock import VirtualLoop
+from anabranch.testing import _clock
 from anabranch.testing._schedule import LOOPS, Choices, Schedule
 from anabranch.testing._schedules import Dice, run_asyncio, run_trio
 from anabranch.testing._standing import Standing
@@ -21,6 +21,22 @@ from anabranch.testing._unwaited import OnTrio, on_asyncio
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+class VirtualLoop(_clock.VirtualLoop):
+    """Run an asyncio program in virtual time; a `VirtualTimeWarning` says what it passed over.
+
+    Args:
+        order: Draws the order of what may run in any; first come first served without.
+        deadlock: What to do when everything waits and there is no timer. A thread or a process
+            may still send something, so ``"wait"`` is the default; ``"raise"`` is for programs
+            that have neither, and raises `DeadlockError` with the line where each task sits.
+    """
+
+    def __init__(
+        self, *, order: _clock.Order | None = None, deadlock: Literal["wait", "raise"] = "wait"
+    ) -> None:
+        super().__init__(order=order, deadlock=deadlock, unwaited=on_asyncio())
 
 
 def virtual_time(loop: str = "trio") -> dict[str, Any]:
@@ -44,7 +60,7 @@ def virtual_options(loop: str, standing: Standing | None = None) -> dict[str, An
         options: dict[str, Any] = {"clock": clock, "instruments": [instrument]}
     else:
         unwaited = on_asyncio(standing)
-        options = {"loop_factory": lambda: VirtualLoop(unwaited=unwaited)}
+        options = {"loop_factory": lambda: _clock.VirtualLoop(unwaited=unwaited)}
     if standing is not None:
         standing.tell = unwaited.tell
     return options
