@@ -209,7 +209,7 @@ def test_a_thread_that_outlives_its_loop_gets_an_error(loop: str, sync: bool) ->
             seen.append(type(error).__name__)
         ended.set()
 
-    result = Pipeline([Step.parallel({"a": calls_late}, timeout=0.05)]).run_sync(1, loop=loop)
+    result = Pipeline([Step.parallel({"a": calls_late}, timeout=0.2)]).run_sync(1, loop=loop)
     over.set()
     assert ended.wait(5)
     assert result.step_history[0].branches["a"].status == "abandoned"

@@ -691,7 +691,7 @@ async def test_a_thread_that_is_abandoned_is_not_tried_again() -> None:
 
     try:
         async with open_scheduler(2) as scheduler:
-            submit(scheduler, "a", stuck, retry=SURE, timeout=0.05)
+            submit(scheduler, "a", stuck, retry=SURE, timeout=0.2)
             outcome = (await read(scheduler))["a"]
     finally:
         go.set()

@@ -141,7 +141,7 @@ async def test_a_thread_that_is_waited_for_is_named_with_its_line() -> None:
 
     branches = {"t": Step("t", dig, on_cancel="wait"), "b": pass_on}
     with anyio.fail_after(30):
-        step = Step.parallel(branches, timeout=0.05, cancel_grace=0.05)
+        step = Step.parallel(branches, timeout=0.15, cancel_grace=0.05)
         await Pipeline([step]).run(1, observer=hear)
     (named,) = [each for each in heard if isinstance(each, BranchStubborn)]
     assert named.key == "t"

@@ -314,12 +314,12 @@ async def test_a_timeout_over_a_thread_returns_in_time_and_the_rest_runs_after_i
     with gate() as event:
         before = anyio.current_time()
         async with open_scheduler(limiter if shared else 1) as scheduler:
-            submit(scheduler, "stuck", event.wait, timeout=0.05)
+            submit(scheduler, "stuck", event.wait, timeout=0.2)
             submit(scheduler, "next", lambda: "ran")
             stuck = await anext(scheduler.outcomes)
             assert stuck.status == "abandoned"
-            assert "0.05 s" in stuck.reason
-            assert anyio.current_time() - before < 0.2
+            assert "0.2 s" in stuck.reason
+            assert anyio.current_time() - before < 5
             event.set()
         assert (await read(scheduler))["next"].value == "ran"
 
@@ -329,12 +329,12 @@ async def test_an_outer_cancellation_leaves_a_stuck_thread_behind_and_names_it()
     begun = []
     with gate() as event:
         before = anyio.current_time()
-        with anyio.move_on_after(0.05) as scope:
+        with anyio.move_on_after(0.2) as scope:
             async with open_scheduler(limiter) as scheduler:
                 for i in range(9):
                     submit(scheduler, str(i), lambda i=i: (begun.append(i), event.wait()))
         assert scope.cancelled_caught
-        assert anyio.current_time() - before < 0.3
+        assert anyio.current_time() - before < 5
         found = await read(scheduler)
         assert statuses(found) == {"abandoned": 3, "cancelled": 6}
         assert limiter.borrowed_tokens == 3

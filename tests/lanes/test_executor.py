@@ -55,12 +55,12 @@ async def test_a_call_may_be_waited_for_instead():
     ended = []
 
     def slow():
-        time.sleep(0.15)
+        time.sleep(0.2)
         ended.append(True)
 
     with ThreadPoolExecutor(1) as executor:
         lane = ExecutorLane(executor, on_cancel="wait")
-        with anyio.move_on_after(0.03):
+        with anyio.move_on_after(0.1):
             await lane.run(slow, (), {})
         assert ended
 

@@ -45,7 +45,7 @@ async def test_an_error_gives_the_limit_back():
 async def test_abandoned_threads_are_warned_of_when_half_the_lane_is_stuck(caplog):
     release = threading.Event()
     config = ExecutionConfig(io_limit=4)
-    step = Step.parallel({str(n): lambda _: release.wait(10) for n in range(2)}, timeout=0.1)
+    step = Step.parallel({str(n): lambda _: release.wait(10) for n in range(2)}, timeout=0.2)
     with caplog.at_level("WARNING", logger="anabranch"):
         result = await Pipeline([step], execution_config=config).run(1)
     words = [record.getMessage() for record in caplog.records if record.name == "anabranch"]

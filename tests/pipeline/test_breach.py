@@ -625,7 +625,7 @@ async def test_a_late_charge_of_an_abandoned_thread_goes_to_no_other_branch() ->
         gate.set()
         await anyio.sleep(0.1)
 
-    first = Step.parallel({"t": Step("t", stuck, timeout=0.01)}, on_branch_failure=IGNORE)
+    first = Step.parallel({"t": Step("t", stuck, timeout=0.1)}, on_branch_failure=IGNORE)
     last = Step.parallel({"o": opens})
     both = Step.parallel("both", {"n": Pipeline([Step.parallel({"f": first, "x": last})])})
     result = await Pipeline([both]).run()

@@ -82,7 +82,7 @@ async def test_it_strikes_beside_a_thread() -> None:
         end.wait(20)
 
     try:
-        result = await run(Step.parallel({"thread": work, "b": wait_for_ever}, timeout=0.05))
+        result = await run(Step.parallel({"thread": work, "b": wait_for_ever}, timeout=0.2))
         assert result.branches["thread"].status is Status.ABANDONED
     finally:
         end.set()

@@ -48,7 +48,7 @@ async def test_a_thread_that_was_given_up_changes_nothing(by: str, strategy: Any
         return "fallback"
 
     fallback: Any = with_context if by == "fallback" else without_context
-    branches = {"a": Step("a", stuck, timeout=0.02, fallback=fallback), "b": sees_it_end}
+    branches = {"a": Step("a", stuck, timeout=0.1, fallback=fallback), "b": sees_it_end}
     context = {"by": "nobody"}
     step = Step.parallel(branches, merge_strategy=strategy)
     result = await Pipeline([step]).run(context=context)

@@ -443,13 +443,13 @@ async def test_plain_functions_run_in_threads_under_the_limit() -> None:
 async def test_a_thread_that_cannot_be_stopped_is_abandoned_and_the_step_returns() -> None:
     release = threading.Event()
     try:
-        step = Step.parallel({"a": lambda _: release.wait(5), "b": echo}, timeout=0.05)
+        step = Step.parallel({"a": lambda _: release.wait(5), "b": echo}, timeout=0.2)
         before = time.monotonic()
         result = await run(step)
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 4
         assert result.status is Status.TIMED_OUT
         assert result.branches["a"].status is Status.ABANDONED
-        assert result.branches["a"].reason == "deadline: 0.05 s (timeout=)"
+        assert result.branches["a"].reason == "deadline: 0.2 s (timeout=)"
         assert io_lane(current_host()).abandoned == ["a"]
     finally:
         release.set()

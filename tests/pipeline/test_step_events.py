@@ -61,7 +61,7 @@ def statuses(events: list[Event]) -> dict[str, str]:
 @pytest.mark.real_clock
 async def test_a_step_that_the_pipelines_deadline_stops_has_ended(step: Any) -> None:
     async def run(observer: Any) -> None:
-        result = await Pipeline([step]).run([1, 2], observer=observer, timeout=0.01)
+        result = await Pipeline([step]).run([1, 2], observer=observer, timeout=0.1)
         assert not result.success
 
     found = statuses(await heard(run))
@@ -73,7 +73,7 @@ async def test_a_step_that_the_pipelines_deadline_stops_has_ended(step: Any) -> 
 @pytest.mark.real_clock
 async def test_a_step_that_is_cancelled_from_outside_has_ended(step: Any) -> None:
     async def run(observer: Any) -> None:
-        with anyio.move_on_after(0.01) as scope:
+        with anyio.move_on_after(0.1) as scope:
             await Pipeline([step]).run([1, 2], observer=observer)
         assert scope.cancelled_caught
 
@@ -88,7 +88,7 @@ async def test_a_step_that_is_cancelled_from_outside_has_ended(step: Any) -> Non
 async def test_a_step_whose_task_is_cancelled_has_ended(step: Any) -> None:
     async def run(observer: Any) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Pipeline([step]).run([1, 2], observer=observer), 0.01)
+            await asyncio.wait_for(Pipeline([step]).run([1, 2], observer=observer), 0.1)
 
     found = statuses(await heard(run))
     assert found

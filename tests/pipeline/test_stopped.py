@@ -91,7 +91,7 @@ async def test_a_thread_that_was_given_up_counts_for_no_halt_and_no_rule(stuck: 
 
 @pytest.mark.real_clock
 async def test_a_thread_that_ran_out_of_its_own_time_is_a_failure(stuck: Stuck) -> None:
-    late = Step("late", stuck, timeout=0.01)
+    late = Step("late", stuck, timeout=0.1)
     rule = CancelWhen("late", "failed", cancel="slow")
     step = await result_of(
         Step.parallel({"late": late, "slow": sleeper(30), "other": sleeper(0)}, cancel_when=[rule])
