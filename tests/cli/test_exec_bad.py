@@ -241,3 +241,14 @@ def test_a_job_that_prints_much_fills_no_memory_and_comes_whole(tmp_path: Path, 
     assert count == 200_000_001  # and the line end that keeps the two apart
     assert sorted(said) == [b"a", b"b"]
     assert int(peak) < 250_000
+
+
+@both_loops
+def test_the_failure_that_ends_a_run_counts_and_is_printed_though_it_was_being_recorded(
+    tmp_path: Path, loop: str
+) -> None:
+    for number in range(4):
+        args = ["--loop", loop, "-j1", "--halt", "now,fail=1", "--journal", f"record-{number}"]
+        script = ["sh", "-c", "echo $0; test $0 != 2", ":::", "1", "2", "3"]
+        done = executed(tmp_path, *args, *script)
+        assert (done.returncode, done.stdout) == (1, b"1\n2\n"), done.stderr

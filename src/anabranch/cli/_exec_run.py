@@ -133,11 +133,16 @@ class Run:
         async with scheduler:
             self._scheduler = scheduler
             scheduler.feed(self._jobs(host, gate))
-            async for outcome in scheduler.outcomes:
-                self._count(outcome)
-                if piece := piece_of(outcome):
-                    await self._print(host, self._printer.ready(piece.place, piece))
-                self._end_early(scheduler)
+            await self._read_outcomes(host, scheduler)
+        # What had ended when everything was stopped, and nobody has heard of: its end counts.
+        await self._read_outcomes(host, scheduler)
+
+    async def _read_outcomes(self, host: Host, scheduler: Scheduler) -> None:
+        async for outcome in scheduler.outcomes:
+            self._count(outcome)
+            if piece := piece_of(outcome):
+                await self._print(host, self._printer.ready(piece.place, piece))
+            self._end_early(scheduler)
 
     async def _jobs(self, host: Host, gate: Gate) -> AsyncIterator[Job]:
         retries = self._work.terms.retries
