@@ -166,3 +166,45 @@ async def test_a_nested_step_that_ran_out_of_time_is_named_among_the_errors_arou
     assert str(late) == "deadline: 1 s (timeout=)"
     assert late.__notes__ == ["branch n of step parallel"]
     assert isinstance(bad, ValueError)
+
+
+# Live runs that are stopped where nothing has branches -----------------------------------------
+
+
+async def slow_reduce(_: Any) -> None:
+    await anyio.sleep(30)
+
+
+AT_WORK: dict[str, Any] = {
+    "a plain step": sleeper(30),
+    "a step with terms": Step("terms", sleeper(30), timeout=60),
+    "a step that reduces": Step.parallel("p", {"a": sleeper(0)}, reduce=slow_reduce),
+    "a pipeline": Pipeline([sleeper(0), sleeper(30)], name="inner"),
+    "branches": Step.parallel("p", {"a": sleeper(30)}),
+}
+
+
+@pytest.mark.parametrize("budget", [None, Budget(cost_usd=1)])
+@pytest.mark.parametrize("step", AT_WORK.values(), ids=AT_WORK)
+async def test_a_live_run_stops_whatever_it_is_at(step: Any, budget: Budget | None) -> None:
+    begun = anyio.current_time()
+    async with Pipeline([sleeper(0), step, fail]).open(budget=budget) as run:
+        await anyio.sleep(1)
+        run.stop("enough")
+        run.stop("more than enough")
+    assert anyio.current_time() - begun == pytest.approx(1)
+    result = run.result
+    assert not result.success
+    assert len(result.step_history) == 2
+    assert result.step_history[1].reason == "enough"
+    assert "enough" in result.feedback
+
+
+async def test_a_live_run_that_is_stopped_before_it_starts_begins_nothing() -> None:
+    begun = []
+    step = Step("s", begun.append, lane="inline")
+    async with Pipeline([step]).open() as run:
+        run.stop("changed my mind")
+    assert begun == []
+    assert not run.result.success
+    assert run.result.reason == "changed my mind"

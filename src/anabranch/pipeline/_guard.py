@@ -26,6 +26,7 @@ class Guard:
 
     Attributes:
         breach: why it was ended; empty while it was not. at: when, by the loop's clock.
+        stopped: why somebody who follows it live has stopped it between two steps, likewise.
         scope: holds the whole run, where it may be breached.
         spared: the reasons of those branches of a step that keeps none which were stopped by the
             user's own wish, and how many they were.
@@ -34,7 +35,7 @@ class Guard:
     cancels: Final = False  # no single branches
 
     def __init__(self, run: Run) -> None:
-        self.breach = ""
+        self.breach = self.stopped = ""
         self.at = math.inf
         self.scope: Any = None
         self.spared: dict[Scheduler, Counter[str]] = {}
@@ -89,6 +90,18 @@ class Guard:
             note_stop()
             self.scope.cancel(reason=reason)
 
+    def stop(self, reason: str) -> None:
+        """End the run where none of its steps can be stopped by itself; what it does is cancelled.
+
+        A plain step in a row has no branches, and neither has one that merges or reduces.
+        """
+        if self.breach or self.stopped or self._run.pool.over:
+            return
+        self.stopped, self.at = reason, self._run.clock()
+        if self.scope is not None:
+            note_stop()
+            self.scope.cancel(reason=reason)
+
 
 async def walk_guarded(
     walk: Callable[[], Awaitable[None]], run: Run, event: BreachEvent | None
@@ -100,6 +113,8 @@ async def walk_guarded(
         with scope:
             await walk()
         return bool(scope.cancelled_caught)
+    if guard.stopped:  # before it began
+        return True
     guard.scope = scope
     if event is None:
         with scope:
@@ -112,7 +127,7 @@ async def walk_guarded(
                 await walk()
     if run.pool.reason:  # from a thread, and the loop has not taken the call yet
         guard.trip(run.pool.reason)
-    return bool(scope.cancelled_caught or guard.breach)
+    return bool(scope.cancelled_caught or guard.breach or guard.stopped)
 
 
 async def run_guarded(

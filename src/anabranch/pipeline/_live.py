@@ -19,6 +19,7 @@ from anabranch._scheduler import Scheduler
 from anabranch._work import Usage, check_reason
 from anabranch.errors import AnabranchError, SchedulerClosedError, UsageLimitExceededError
 from anabranch.lanes._thread import io_lane
+from anabranch.pipeline._guard import Guard
 from anabranch.pipeline._result import NO_USAGE, PipelineResult
 from anabranch.pipeline._waiting import (
     NEXT_ATTEMPT,
@@ -105,6 +106,8 @@ class LiveRun(Generic[Out]):
     def __init__(self, start: Callable[[LiveRun[Out]], Awaitable[PipelineResult[Out]]]) -> None:
         self._start = start
         self.pool: Pool | None = None  # the run's, once it has started
+        self._guard: Guard | None = None  # likewise
+        self._stopped = ""  # why it is to be stopped as soon as it starts
         self._schedulers: dict[Scheduler, None] = {}
         self._result: PipelineResult[Out] | None = None
         self._error: Exception | None = None  # of the run as a whole: what a branch raises is data
@@ -184,8 +187,13 @@ class LiveRun(Generic[Out]):
         """
         check_reason("run.stop", reason)
         check_thread("run.stop")
-        for scheduler in list(self._schedulers):
+        schedulers = list(self._schedulers)
+        for scheduler in schedulers:
             scheduler.stop(reason)
+        if self._guard is None:
+            self._stopped = self._stopped or reason
+        elif not schedulers:
+            self._guard.stop(reason)
 
     def snapshot(self) -> Snapshot:
         """Tell the state of the run now."""
@@ -228,6 +236,12 @@ class LiveRun(Generic[Out]):
             if alarm is not None and any(each.key == key for each in alarm.waiting()):
                 return NEXT_ATTEMPT
         return snapshot.why_waiting(key)
+
+    def began(self, pool: Pool, guard: Guard) -> None:
+        """Hear that the run starts, with what it spends and what guards it."""
+        self.pool, self._guard = pool, guard
+        if self._stopped:
+            guard.stop(self._stopped)
 
     def opened(self, scheduler: Scheduler) -> None:
         """Hear that a step has opened its scheduler."""

@@ -49,7 +49,7 @@ class Run:
     def why_cancelled(self) -> str:
         """Say what cancels a step that nothing of its own has stopped."""
         if self.guard is not None and self.guard.at < self.deadline:
-            return self.guard.breach
+            return self.guard.breach or self.guard.stopped
         if self.clock() >= self.deadline:
             return f"deadline: {self.timeout:g} s (timeout= of the pipeline)"
         return "outer"

@@ -261,7 +261,7 @@ class Pipeline(Node[In, Out]):
             frame = Frame(run, terms.context, "", limiters, (pool, None, None))
             if not bare and run.guard is not None:
                 frame.last, frame.rules = live is not None, (run.guard,)
-            if not bare and terms.may_end_early:
+            if not bare and (terms.may_end_early or live is not None):
                 walk = partial(self._walk, data, frame, history)
                 if await walk_guarded(walk, run, terms.breach_event):
                     reason = run.why_cancelled()

@@ -79,10 +79,10 @@ def run_of(
     run = Run(host, host.clock, delivery, live, pool)
     if terms.timeout is not None:
         run.timeout, run.deadline = terms.timeout, started_at + terms.timeout
-    if live is not None:
-        live.pool = pool
     if live is not None or terms.budget is not None or terms.breach_event is not None:
         run.guard = Guard(run)
+    if live is not None and run.guard is not None:
+        live.began(pool, run.guard)
     if terms.budget is not None and run.guard is not None:
         loop = host.runtime.lowlevel.current_trio_token()
         pool.watch(terms.budget.limits, run.guard.trip, loop)
