@@ -28,7 +28,7 @@ Answers = dict[str, dict[str, Answer]]  # by the peer's key, then the question
 COSTS = ("cost", "cancel")  # asked one peer at a time: they measure
 MEMORY = ("memory",)  # in a process that has done nothing before
 FACTS = ("breach", "outer", "follow", "timeout", "nested")  # what may hang is last
-AT_ONCE = 4
+AT_ONCE = 6
 ASKED: set[subprocess.Popen[bytes]] = set()  # the processes that are being asked
 NO_TIME = "not asked, for the time was up"
 

@@ -22,7 +22,7 @@ class PeersExtent:
     followed: float = 8.0  # seconds of calls to what gets slower
     ceiling: int = 64
     lasts: float = 3.0  # seconds of a call that nobody can end
-    limit: float = 60.0  # seconds for an answer
+    limit: float = 90.0  # seconds for an answer
 
 
 WHOLE = PeersExtent()
