@@ -127,8 +127,8 @@ def search(
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    quorum = now.limit / 2 if run_time < BRIEF else now.limit  # what is short is soon put right
-    enough = window.done >= quorum and window.n >= min(3, now.limit)
+    quorum = max(now.limit / 2, ENOUGH_ENDED) if run_time < BRIEF else now.limit
+    enough = window.done >= min(quorum, now.limit) and window.n >= min(3, now.limit)
     if low is None or low.limit >= window.limit:
         return _grow(state, now, reach, yields(window)) if enough else (state, now.limit, "")
     witness = state.proven or low
@@ -150,7 +150,7 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
         return _hold(state, now, now.limit, 0.0), now.limit, ""
     # Too low costs half and too high little, so what cannot be known is taken for good.
     lenient = (enough and vague) or (over and (long or width < NARROW))
-    lenient = lenient and rise - error < ACCUSED
+    lenient = lenient and (vague or rise - error < ACCUSED)
     if (lost < 0 and (enough or over)) or (lost < error and lenient):
         return _grow(state, now, reach, yields(window))
     return state, now.limit, ""
@@ -202,6 +202,9 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
         rise, variance = slower(calm, window)
         if rise + 2 * math.sqrt(variance) < FASTER:
             state = attrs.evolve(state, calm=window, until=now.t)
+    known = 0.0 if state.proven is None else state.proven.life.count
+    if known < ENOUGH_ENDED and window.life.count > 2 * ENOUGH_ENDED:  # better known, too
+        state = attrs.evolve(state, proven=window, risen=0.0)
     if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
         return state, now.limit, ""
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
