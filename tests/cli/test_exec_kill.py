@@ -155,6 +155,22 @@ def test_a_signal_ends_it_in_time_with_one_line_and_a_whole_journal(
     assert recorded(tmp_path, "journal") == ["1"]
 
 
+@both_signals
+@both_loops
+def test_what_had_ended_and_waited_for_its_turn_is_printed_after_a_signal(
+    tmp_path: Path, number: signal.Signals, loop: str
+) -> None:
+    script = 'echo "$0"; test "$0" = 1 && sleep 3600; test "$0" = 3 && touch here; :'
+    args = ["-k", "-j3", "--journal", "record", "--loop", loop, "sh", "-c", script]
+    with start(tmp_path, *args, ":::", "1", "2", "3") as run:
+        wait_for(tmp_path / "here")
+        time.sleep(0.5)
+        run.send_signal(number)
+        out, _ = run.communicate(timeout=30)
+    assert (run.returncode, out) == (128 + number, "2\n3\n")
+    assert sorted(recorded(tmp_path, "journal")) == ["2", "3"]
+
+
 @both_loops
 def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, loop: str) -> None:
     mark = f"mark-{os.getpid()}-{loop}-mule"

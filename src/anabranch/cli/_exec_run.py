@@ -35,6 +35,7 @@ from anabranch.lanes._room import ROOM
 from anabranch.pipeline import ConcurrencyConfig
 
 FOLLOWING: Final = ConcurrencyConfig()  # how `-j auto` follows the load: as a step does
+LAST_S: Final = 1.0  # that stdout may take for what had ended before a signal
 MOST: Final = 101  # failures that an exit code tells: as GNU parallel's, 101 is more than 100
 
 
@@ -114,7 +115,6 @@ class Run:
                 await self._schedule(host, gate, limit, line if terms.bar else None)
             except JournalError as error:
                 self.broken = self.broken or error
-            await self._print(host, self._printer.rest())
             beside.cancel_scope.cancel(reason="all jobs have ended")
 
     async def _schedule(
@@ -130,12 +130,24 @@ class Run:
         moving = FOLLOWING.adaptive() if terms.jobs is None else None
         if moving is not None:
             scheduler.adapts = moving.begin
-        async with scheduler:
-            self._scheduler = scheduler
-            scheduler.feed(self._jobs(host, gate))
-            await self._read_outcomes(host, scheduler)
-        # What had ended when everything was stopped, and nobody has heard of: its end counts.
-        await self._read_outcomes(host, scheduler)
+        try:
+            async with scheduler:
+                self._scheduler = scheduler
+                scheduler.feed(self._jobs(host, gate))
+                await self._read_outcomes(host, scheduler)
+        finally:
+            await self._read_last(host)
+
+    async def _read_last(self, host: Host) -> None:
+        """Count and print what had ended when everything was stopped, by a signal too.
+
+        It is recorded as done, so no later run prints it.
+        """
+        with host.runtime.CancelScope(shield=True) as scope:
+            scope.deadline = host.clock() + LAST_S
+            if self._scheduler is not None:
+                await self._read_outcomes(host, self._scheduler)
+            await self._print(host, self._printer.rest())
 
     async def _read_outcomes(self, host: Host, scheduler: Scheduler) -> None:
         async for outcome in scheduler.outcomes:
