@@ -130,6 +130,7 @@ PEERS = (
         kind="processes",
         opens=pools.dask_peer(processes=True),
         needs="distributed",
+        slow=5,
     ),
     Peer(key="ours-exec", name=f"{OURS} exec", kind="programs", needs="python"),
     Peer(key="xargs", name="xargs -P", kind="programs", needs="xargs"),

@@ -49,7 +49,7 @@ KEPT: list[Any] = []  # pools that are not closed, even when they are forgotten
 
 def cost(peer: Peer, extent: PeersExtent) -> Values:
     """Return what a call costs, and 2 and 20 of them together, beside ours in turns: wall time."""
-    size = (extent.branches if peer.kind == "threads" else extent.calls) // peer.slow
+    size = (extent.branches if peer.kind == "threads" else 5 * extent.calls) // peer.slow
     limit, found = LIMITS[peer.kind], {}
     with contextlib.ExitStack() as stack:
         both = dict.fromkeys([peer, beside(peer)])
@@ -57,7 +57,7 @@ def cost(peer: Peer, extent: PeersExtent) -> Values:
         for pool in pools:
             pool.run(nothing, range(4 * limit))
         for name, count in (("branch", size), ("two", 2), ("twenty", 20)):
-            times = 1 if count > 20 else 5
+            times = 1 if count > 20 else max(3, min(100, int(0.05 / _timed(pools[0], count, 2))))
             rounds = []
             for number in range(extent.rounds):
                 order = pools if number % 2 else pools[::-1]
