@@ -27,7 +27,16 @@ from anabranch._sampling import Realness
 from anabranch.controllers import from_json, replay, to_json
 from anabranch.testing._clock import VirtualLoop
 from tests.leaks import new, tasks
-from tests.pipeline.adaptive import Crowd, Halving, Machine, Script, busy_between, changes, run
+from tests.pipeline.adaptive import (
+    Crowd,
+    Halving,
+    Machine,
+    Script,
+    busy_between,
+    changes,
+    crowd_step,
+    run,
+)
 
 
 async def hold(limiter: Any, seconds: float) -> None:
@@ -78,6 +87,21 @@ async def test_a_law_is_asked_again_as_soon_as_it_wishes_but_not_sooner_than_may
     moments = [load.t for load in law.loads]
     assert len(moments) == 8
     assert all(b - a == pytest.approx(0.25) for a, b in pairwise(moments))
+
+
+async def test_a_young_law_in_a_hurry_is_asked_ten_times_a_second_where_short_ones_wait() -> None:
+    class Eager(Script):
+        def next(self, state: int, load: Any) -> Any:
+            self.loads.append(load)
+            return Decision(state, int(load.limit), "", again=0.25)
+
+    law, started = Eager([]), anyio.current_time()
+    await run(crowd_step(Crowd(0.05), 240, ConcurrencyConfig(4, controller=law)))
+    moments = [load.t - started for load in law.loads]
+    assert moments[0] == pytest.approx(0.1)
+    gaps = [b - a for a, b in pairwise(moments)]
+    assert gaps[:18] == pytest.approx([0.1] * 18)
+    assert gaps[-2:] == pytest.approx([0.25] * 2)
 
 
 def test_time_is_real_where_the_machine_and_the_loop_agree() -> None:

@@ -159,6 +159,10 @@ class LedgerCounts:
             ages=picked([max(0.0, now - each) for each in began]),
         )
 
+    def is_fed(self) -> bool:
+        """Tell whether there is more to be pulled, nobody knows how much."""
+        return bool(self._more())
+
     def commit(self) -> None:
         """Count from here on."""
         self._tally.clear()

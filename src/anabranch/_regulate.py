@@ -125,8 +125,8 @@ class Regulator:
                 await self._sample(ready, self._realness.look())
 
     async def _is_due(self, place: Place) -> bool:
-        """Tell whether to look now; at first only if more waits, else a moment later."""
-        if place in self._limits or await self._limit_of(place).waits():
+        """Tell whether to look now; at first only if much waits, else a moment later."""
+        if place in self._limits or await self._limit_of(place).has_begun(HASTE_S, FIRST_S):
             return True
         place.due += FIRST_S - HASTE_S
         return False

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from anabranch._counting import Counting
+from anabranch._counting import Counting, LedgerCounts
 from anabranch._load import SIGNALS, Load
 from anabranch._ruling import LEAST_AGAIN, Ruled, Ruling
 from anabranch._sampling import Reading
@@ -106,7 +106,7 @@ class Regulated:
         self._step = step
         self._again: float | None = None
         self._began = clock()
-        self._waits = False  # more did at the last sample
+        self._waits = False  # more did at the last sample, while others ended
         self._told_of = ""  # the failure of the law that was told
         self._knows = False  # something of the machine has been known
 
@@ -114,7 +114,8 @@ class Regulated:
         """Return in how many seconds it is to be asked again.
 
         A law that would be asked as soon as may be is asked after ``haste`` seconds, as long as it
-        is ``young``, by seconds, and more waits: short branches are many before it has grown.
+        is ``young``, by seconds, and more waits while others end: short branches are many before
+        it has grown.
         """
         if self._again is None:
             return period
@@ -122,9 +123,11 @@ class Regulated:
             return haste
         return min(self._again, period)
 
-    async def waits(self) -> bool:
-        """Tell whether more waits, which a higher limit would let in."""
-        return (await self._counts.look(self._clock())).queued > 0
+    async def has_begun(self, seconds: float, first: float) -> bool:
+        """Tell whether more waits, after so many ``seconds``, than will have ended at ``first``."""
+        counts = await self._counts.look(self._clock())
+        fed = isinstance(self._counts, LedgerCounts) and self._counts.is_fed()
+        return counts.finished > 0 and (fed or counts.queued * seconds > counts.finished * first)
 
     async def look(
         self,
@@ -137,7 +140,7 @@ class Regulated:
         """Take a sample; tell whether the limit grew. A law that may not grow was not asked."""
         now = self._clock()
         counts = await self._counts.look(now)
-        self._waits = counts.queued > 0
+        self._waits = counts.queued > 0 and counts.finished > 0
         heard = self.listening.heard(sample, share, real=real)
         fields = {**attrs.asdict(counts, recurse=False), **heard}
         load = Load(t=now, limit=self.limiter.total_tokens, **fields)

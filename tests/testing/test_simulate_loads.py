@@ -57,13 +57,13 @@ def check(load: Load, scenario: Scenario) -> None:
 
 def test_the_law_is_asked_first_soon_and_then_each_second() -> None:
     played = simulate(scenario(WAITS, seconds=4), Fixed(2), oracle=False)
-    assert [load.t for load in played.loads] == pytest.approx([0.1, 1.1, 2.1, 3.1])
+    assert [load.t for load in played.loads] == [0.25, 1.25, 2.25, 3.25]
 
 
 def test_the_limit_at_most_doubles_from_one_sample_to_the_next() -> None:
     played = simulate(scenario(WAITS, seconds=4, initial=3), Told([50]), oracle=False)
     assert [change.new for change in played.changes] == [6, 12, 24, 48, 50]
-    assert [change.t for change in played.changes] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert [change.t for change in played.changes] == pytest.approx([0.25, 0.5, 0.75, 0.85, 0.95])
 
 
 def test_what_was_seen_is_what_happened() -> None:
@@ -86,15 +86,15 @@ def test_a_late_reading_tells_of_before() -> None:
     neighbours = [Neighbour(threads=((5, 0), (5, 4.0)))]
     late = scenario(WAITS, seconds=12, neighbours=neighbours, senses=Senses(late=3))
     cpus = {round(load.t, 2): load.cpu for load in simulate(late, Fixed(2), oracle=False).loads}
-    assert cpus[2.1] is None
-    assert cpus[7.1] == 0
-    assert cpus[9.1] == pytest.approx(1)
+    assert cpus[2.25] is None
+    assert cpus[7.25] == 0
+    assert cpus[9.25] == pytest.approx(1)
 
 
 def test_no_sample_comes_while_the_sampler_is_stuck() -> None:
     stuck = scenario(WAITS, seconds=12, senses=Senses(stuck=((3, 9),)))
     loads = simulate(stuck, Fixed(2), oracle=False).loads
-    assert [load.t for load in loads] == pytest.approx([0.1, 1.1, 2.1, 9, 10, 11])
+    assert [load.t for load in loads] == [0.25, 1.25, 2.25, 9, 10, 11]
     assert loads[3].finished > 20
 
 

@@ -95,7 +95,8 @@ class Asking:
         return load
 
     def _first(self) -> None:
-        if self._world.queued != 0:
+        queued, done = self._world.queued, self._world.counts.succeeded - self._since.succeeded
+        if done and (queued is None or queued * HASTE > done * FIRST):
             self._sample()
         else:
             self._world.at(self._woken + FIRST, self._sample)
@@ -106,7 +107,8 @@ class Asking:
             if begin <= world.now < end:
                 world.at(end, self._sample)
                 return
-        wanted, sooner = self._law(self.load())
+        load = self.load()
+        wanted, sooner = self._law(load)
         if sooner is not None:
             again = max(SOONEST, min(sooner, PERIOD))
         limit = min(wanted, GROWTH * world.limit)
@@ -114,7 +116,8 @@ class Asking:
             again = SOONEST
         if limit != world.limit:
             world.resize(limit)
-        if again == SOONEST and world.now < self._woken + YOUNG and world.queued != 0:
+        young = world.now < self._woken + YOUNG
+        if again == SOONEST and young and load.queued and load.finished:
             again = HASTE
         if world.in_use or world.queued != 0 or not world.scenario.senses.rests:
             world.at(world.now + again, self._sample)
