@@ -10,12 +10,12 @@ import json
 import os
 import sys
 
-from tests.bench import _peers_async, _peers_programs, _peers_sync
+from tests.bench import _peers_async, _peers_async_facts, _peers_programs, _peers_sync
 from tests.bench._peers_extent import EXTENTS, PeersExtent
 from tests.bench._peers_known import BY_KEY
 
 ASKED = {
-    "coroutines": _peers_async.QUESTIONS,
+    "coroutines": {**_peers_async.QUESTIONS, **_peers_async_facts.QUESTIONS},
     "threads": _peers_sync.QUESTIONS,
     "processes": _peers_sync.QUESTIONS,
     "programs": _peers_programs.QUESTIONS,
