@@ -182,3 +182,13 @@ def test_the_page_has_the_marks_and_only_what_is_between_them_is_made() -> None:
     assert _peers_page.filled(filled, made) == filled
     with pytest.raises(SystemExit, match="has no marks for 'weather'"):
         _peers_page.filled(page, {"weather": "fine"})
+
+
+def test_the_page_has_two_rows_for_every_peer_and_all_of_its_charts() -> None:
+    page = _peers_page.PAGE.read_text()
+    for peer in PEERS:
+        name = f"**{peer.name}**" if peer.is_ours else peer.name
+        assert page.count(f"\n| {name} | ") == 2
+    for chart in _peers_page.charts([], {}):
+        assert f"(../plots/{chart}.svg)" in page
+        assert (_peers_page.PLOTS / f"{chart}.svg").is_file()
