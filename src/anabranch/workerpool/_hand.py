@@ -11,7 +11,7 @@ import threading
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from anabranch.workerpool._task import Task
+from anabranch.workerpool._task import RUNNING, Task
 from anabranch.workerpool._ways import finish, hand_over, settle_future
 
 if TYPE_CHECKING:
@@ -87,14 +87,20 @@ class Hand:
 
     def _call(self, task: Task) -> bool:
         """Call a task; True if it has ended by that."""
-        if task.future is not None and task.attempts == 1:
-            task.future.set_running_or_notify_cancel()
+        with self.board.lock:
+            context, fn, args, kwargs = task.context, task.fn, task.args, task.kwargs
+            in_time = task.status is RUNNING  # its deadline may come between taking and calling it
+            if in_time and task.future is not None and task.attempts == 1:
+                task.future.set_running_or_notify_cancel()
+        if not in_time:
+            return finish(self.board, task, None, None, self)
         value: Any = None
         error: BaseException | None = None
         try:
-            value = task.context.run(task.fn, *task.args, **task.kwargs)
+            value = context.run(fn, *args, **kwargs)
         except BaseException as raised:
             error = raised
+        del context, fn, args, kwargs  # the error's traceback would keep them
         try:
             if type(value) is CoroutineType:
                 hand_over(self.board, self, task, value)
