@@ -187,7 +187,7 @@ def test_waits_double_and_are_capped() -> None:
 
 
 def test_a_thread_past_its_timeout_is_abandoned_and_holds_its_worker_until_it_ends() -> None:
-    config = WorkerPoolConfig(max_workers=1, max_retries=3, task_timeout_seconds=0.05)
+    config = WorkerPoolConfig(max_workers=1, max_retries=3, task_timeout_seconds=0.15)
     with WorkerPool(config) as pool:
         stuck = Puppet()
         future = pool.submit(stuck)
@@ -202,7 +202,7 @@ def test_a_thread_past_its_timeout_is_abandoned_and_holds_its_worker_until_it_en
 
 
 def test_a_pool_with_an_abandoned_thread_shuts_down_at_once() -> None:
-    config = WorkerPoolConfig(max_workers=1, task_timeout_seconds=0.02)
+    config = WorkerPoolConfig(max_workers=1, task_timeout_seconds=0.2)
     stuck = Puppet()
     with WorkerPool(config) as pool:
         task = pool.submit_task("stuck", stuck)
