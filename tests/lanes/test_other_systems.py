@@ -1,6 +1,7 @@
-"""Scripts end as they should where a system lacks pidfd and waitid, as macOS does, or an old one."""
+"""Scripts end as they should where a system lacks pidfd and waitid, as macOS or an old one does."""
 
 import os
+import signal
 
 import pytest
 
@@ -41,3 +42,13 @@ async def test_what_it_is_fed_arrives_whole():
     fed = b"x" * 300_000
     done = await run_script(["wc", "-c"], stdin=fed)
     assert done.stdout.split() == [b"300000"]
+
+
+async def test_one_that_somebody_else_has_waited_for_is_no_success():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system waits for every child
+    try:
+        done = await run_script(shell("echo said; sleep 0.1"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert (done.success, done.exit_code, done.stdout) == (False, -1, b"said\n")
+    assert done.error in done.notes
