@@ -421,13 +421,14 @@ async def test_an_interrupt_that_a_branch_raises_goes_on_its_way(kind: Any) -> N
 @pytest.mark.real_clock
 async def test_plain_functions_run_in_threads_under_the_limit() -> None:
     lock, now, most = threading.Lock(), 0, 0
+    meet = threading.Barrier(3)  # as many as may run wait for each other
 
     def call(_: Any) -> int:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.002)
+        meet.wait(10)
         with lock:
             now -= 1
         return threading.get_ident()
