@@ -361,16 +361,25 @@ async def test_wait_waits_for_the_thread_and_keeps_what_it_returned():
 
 
 async def test_an_outer_cancellation_that_waits_starts_no_further_job():
-    begun = []
+    begun, release, scope = [], threading.Event(), anyio.CancelScope()
 
     def job(i):
         begun.append(i)
-        time.sleep(0.05)
+        assert release.wait(60)
 
-    with anyio.move_on_after(0.02) as scope:
-        async with open_scheduler(1) as scheduler:
-            for i in range(20):
-                submit(scheduler, str(i), job, i, on_cancel="wait")
+    async def cancel():
+        while not begun:
+            await anyio.sleep(0.001)
+        scope.cancel()
+        await anyio.sleep(0.005)  # it has been heard of before the first job ends
+        release.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel)
+        with scope:
+            async with open_scheduler(1) as scheduler:
+                for i in range(20):
+                    submit(scheduler, str(i), job, i, on_cancel="wait")
     assert scope.cancelled_caught
     assert begun == [0]
     assert statuses(await read(scheduler)) == {"succeeded": 1, "cancelled": 19}
@@ -414,13 +423,19 @@ async def test_many_timeouts_that_race_with_the_end_give_one_outcome_each():
 
 
 async def test_what_an_abandoned_thread_raises_is_logged(caplog):
+    begun = threading.Event()
+
     def late(event):
+        begun.set()
         event.wait()
         raise ValueError("too late")
 
     with gate() as event, caplog.at_level(logging.WARNING, "anabranch"):
         async with open_scheduler(1) as scheduler:
-            submit(scheduler, "late", late, event, timeout=0.01)
+            submit(scheduler, "late", late, event)
+            while not begun.is_set():
+                await anyio.sleep(0.001)
+            scheduler.cancel("late")
         event.set()
         await home(io())
     assert "'late'" in caplog.text

@@ -92,7 +92,6 @@ class Ledger:
     retries = 0  # attempts after the first, of all of them
     refusals = 0  # how many there were not, because a budget was spent
     remark = ""  # what a step's result says of that
-    pressed = 0  # branches that were cancelled because memory was short
     pressure = ""  # why the first of them was
     no_more = ""  # why nothing is started any more, while what runs goes on
     grace: Any = None  # who watches for branches that work on after a cancellation
