@@ -110,7 +110,11 @@ def search(
             )
         else:
             state = attrs.evolve(state, fell=min(state.fell, now.t))
-    fades = math.inf if state.mode in {"probe", "look"} else max(5.0, 3 * run_time)
+    fades = (
+        math.inf
+        if state.mode in {"probe", "look"}
+        else max(8.0 if state.mode == "grow" else 5.0, 3 * run_time)
+    )
     state = attrs.evolve(state, window=with_sample(state.window, now, dt, fades))
     if state.mode == "probe":
         return _probed(state, now, run_time)
@@ -153,6 +157,8 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     lenient = lenient and (vague or rise - error < ACCUSED)
     if (lost < 0 and (enough or over)) or (lost < error and lenient):
         return _grow(state, now, reach, yields(window))
+    if long and lost >= 0:  # neither good nor bad: watch it
+        return _hold(state, now, now.limit, 0.0), now.limit, ""
     return state, now.limit, ""
 
 
@@ -203,7 +209,7 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
         if rise + 2 * math.sqrt(variance) < FASTER:
             state = attrs.evolve(state, calm=window, until=now.t)
     known = 0.0 if state.proven is None else state.proven.life.count
-    if known < ENOUGH_ENDED and window.life.count > 2 * ENOUGH_ENDED:  # better known, too
+    if known < 2 * ENOUGH_ENDED and window.life.count > 1.5 * known:  # this is known better
         state = attrs.evolve(state, proven=window, risen=0.0)
     if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
         return state, now.limit, ""
@@ -240,8 +246,8 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
         return state, now.limit, ""
     if up:
         return attrs.evolve(state, mode="grow", wait=FIRST_WAIT), now.limit, ""
-    # What costs throughput had been in nobody's way.
-    return _hold(_with_proof(state, held), now, held.limit, wait), held.limit, cause
+    # What costs throughput had been in nobody's way; more may be good, too.
+    return _hold(_with_proof(state, held), now, held.limit, FIRST_WAIT), held.limit, cause
 
 
 def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
@@ -301,9 +307,9 @@ def _with_proof(state: Epochs, held: Window | None = None) -> Epochs:
 
     That is the present one, or the one that was ``held``; what agrees is counted together.
     """
-    window, proven = held or state.window, state.proven
-    if proven is None:
-        return attrs.evolve(state, proven=window, risen=0.0)
+    window, proven = state.window, state.proven
+    if held is not None or proven is None:
+        return attrs.evolve(state, proven=held or window, risen=0.0)
     rise, variance = slower(proven, window)
     error = math.sqrt(variance)
     if rise < -2 * error:
