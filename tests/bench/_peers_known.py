@@ -134,7 +134,7 @@ PEERS = (
     ),
     Peer(key="ours-exec", name=f"{OURS} exec", kind="programs", needs="python"),
     Peer(key="xargs", name="xargs -P", kind="programs", needs="xargs"),
-    Peer(key="parallel", name="GNU parallel", kind="programs", needs="parallel", slow=10),
+    Peer(key="parallel", name="GNU parallel", kind="programs", needs="parallel", slow=4),
 )
 BY_KEY = {peer.key: peer for peer in PEERS}
 BESIDE = {"coroutines": "ours-asyncio", "threads": "ours-pool", "processes": "ours-processes"}

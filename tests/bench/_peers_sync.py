@@ -94,7 +94,8 @@ def cancel(peer: Peer, extent: PeersExtent) -> Values:
     with _asked(peer, size) as (pool, folder):
         if pool.stop is None:
             return {"words": "cannot be stopped from outside", "running": size}
-        call = partial(_quietly, pool, partial(hold, folder, extent.lasts), range(size))
+        lasting = partial(hold, folder, extent.limit)  # until this process is ended, if need be
+        call = partial(_quietly, pool, lasting, range(size))
         threading.Thread(target=call, daemon=True).start()
         found = wait_for(folder, size, extent.limit / 2)
         start = time.perf_counter()
