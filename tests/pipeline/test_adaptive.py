@@ -111,7 +111,8 @@ async def test_plain_functions_in_threads_obey_a_limit_that_shrinks() -> None:
     branches = {f"p{i}": len for i in range(20)} | {f"a{i}": mixed for i in range(40)}
     result = await Pipeline([Step.parallel(branches, concurrency=config, timeout=None)]).run("x")
     assert result.success
-    assert crowd.most(3, 4) == 1
+    ended, _ = crowd.history[-1]  # virtual time passes while threads are slow to begin
+    assert crowd.most(ended - 1, ended) == 1
 
 
 # What it costs, and when it ends --------------------------------------------------------------
