@@ -141,8 +141,26 @@ async def test_a_limit_that_moves_is_heard_with_both_values():
             submit(scheduler, str(i), sleep, 0.002)
         await anyio.sleep(0.01)
         limiter.total_tokens = 2
-        await anyio.sleep(0.02)
+        while not any(isinstance(each, LimitChanged) for each in heard):
+            await anyio.sleep(0.001)
         limiter.total_tokens = 9
     changes = [(e.old, e.new) for e in heard if isinstance(e, LimitChanged)]
     assert changes == [(4, 2), (2, 9)]
     assert all(e.reason for e in heard if isinstance(e, LimitChanged))
+
+
+async def test_an_observers_thread_ends_when_a_run_is_cancelled_while_it_records():
+    class Slow:
+        async def record(self, outcome):
+            recording.set()
+            await anyio.sleep(0.01)
+
+    recording = anyio.Event()
+    with anyio.CancelScope() as scope:
+        async with open_scheduler(1, observer=lambda event: None, recorder=Slow()) as scheduler:
+            submit(scheduler, "a", sleep, 0)
+            await recording.wait()
+            scope.cancel()
+    assert scope.cancelled_caught
+    while any(each.name == "anabranch observer" for each in threading.enumerate()):
+        await anyio.sleep(0.001)  # pytest's own timeout ends what never ends

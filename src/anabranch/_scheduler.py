@@ -357,15 +357,17 @@ class Scheduler:
         if ledger.queue or ledger.alarm is not None or self._intake is not None:
             ledger.cut_off = ledger.cut_off or bool(ledger.waiting()) or self.is_fed()
             self._record_queued(ledger.why_cancelled())
-        if self._recording is not None:
-            await self._recording.close()
-        self._state = "closed"
-        if self._live is not None:
-            self._live.closed(self)
-        for rules in self._rules:
-            rules.closed(self)
-        if self._reads:
-            self.outcomes.wake()
-        if self._own_delivery and self._delivery is not None:
-            self._delivery.close()
-        ledger.close()
+        try:
+            if self._recording is not None:
+                await self._recording.close()
+        finally:  # a cancellation goes on from there
+            self._state = "closed"
+            if self._live is not None:
+                self._live.closed(self)
+            for rules in self._rules:
+                rules.closed(self)
+            if self._reads:
+                self.outcomes.wake()
+            if self._own_delivery and self._delivery is not None:
+                self._delivery.close()
+            ledger.close()

@@ -87,12 +87,10 @@ async def _main(this: Round) -> None:
     jobs = [_job(this, key, call) for key, call in calls.items()]
     half = draw.randint(0, len(jobs))
     ends = draw.choice([math.inf, math.inf, 0.05, 0.2])
-    # A recorder that is cut off by a cancellation keeps the observer's thread for ever: known.
-    observer = site.observe if ends == math.inf else None
     async with anyio.create_task_group() as group:
         with anyio.move_on_after(ends) as scope:
             async with open_scheduler(
-                limiter, observer=observer, recorder=site, recorder_failure="report"
+                limiter, observer=site.observe, recorder=site, recorder_failure="report"
             ) as scheduler:
                 for job in jobs[:half]:
                     scheduler.submit(job)
