@@ -126,7 +126,9 @@ class Regulator:
 
     async def _is_due(self, place: Place) -> bool:
         """Tell whether to look now; at first only if much waits, else a moment later."""
-        if place in self._limits or await self._limit_of(place).has_begun(HASTE_S, FIRST_S):
+        limit = self._limit_of(place)  # which may have been another place's before
+        is_new, limit.is_new = limit.is_new, False
+        if not is_new or await limit.has_begun(HASTE_S, FIRST_S):
             return True
         place.due += FIRST_S - HASTE_S
         return False

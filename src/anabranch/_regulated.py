@@ -77,10 +77,12 @@ class Regulated:
         turn: when it last grew, among others. reading: what it listens to.
         reason: of the last change, or why there is none. came_from: the limit before it.
         resized: is called with the old and the new limit after each change.
+        is_new: nobody has thought of a sample yet.
     """
 
     reading: Reading
     turn = 0
+    is_new = True
     reason = ""
     came_from: float | None = None
 
