@@ -33,27 +33,24 @@ _NO_EVENTS: list[Any] = []
 
 
 class Course:
-    """Keep what only a step needs whose own limit moves.
+    """Keep what only a step needs whose own limit moves, once that begins to.
 
     Attributes:
-        begin: begins to move it, once a branch waits for longer than a checkpoint.
-        regulation: what moves it, once it does.
+        regulation: what moves it.
         rest: ends that when nothing is left that could run.
         tried_again: hears of each attempt that failed and is followed by another.
     """
 
-    __slots__ = ("begin", "regulation", "rest", "tried_again")
+    __slots__ = ("regulation", "rest", "tried_again")
 
-    def __init__(self, begin: Callable[[], object]) -> None:
-        self.begin = begin
-        self.regulation: Any = None
-        self.rest: Callable[[], object] = bool
-        self.tried_again: Callable[[Exception], object] = bool
+    def __init__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of what leads back to the scheduler."""
-        self.begin = self.rest = self.tried_again = bool
-        self.regulation = None
+        self.regulation: Any = None
+        self.rest: Callable[[], object] = bool
+        self.tried_again: Callable[[Exception], object] = bool
 
 
 class Ledger:
@@ -106,7 +103,8 @@ class Ledger:
     leases = False  # single branches may be cancelled
     hands: set[Any] = _NO_HANDS  # then
     totals: list[float] = _NO_TOTALS  # of the limiters, when they were last told
-    course: Course | None = None  # where the step's own limit moves
+    adapts: Callable[[], object] | None = None  # begins to move the step's own limit, by a course
+    course: Course | None = None  # where it moves
     tally: Any = None  # what counts ended branches, where they are not kept
     _stride = 1
     _ended_before = -1
@@ -172,7 +170,7 @@ class Ledger:
 
         A ring for each step would keep the garbage collector busy.
         """
-        self.grow, self.make_grace = _grow_no_more, None
+        self.grow, self.make_grace, self.adapts = _grow_no_more, None, None
         if self.course is not None:
             self.course.close()
 
@@ -181,8 +179,9 @@ class Ledger:
         if self.unarmed:
             self.unarmed = False
             self.scope.deadline = self.deadline
-            if self.course is not None and self.course.regulation is None:
-                self.course.begin()
+            if self.adapts is not None and self.regulation is None:
+                self.course = self.course or Course()
+                self.adapts()
             if self.alive and self.watch() is not None:
                 self.grace.stand()
 

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Self
 
 from anabranch._attempt import note_stop
@@ -22,7 +21,7 @@ from anabranch._hand import Hand
 from anabranch._host import Host, current_host
 from anabranch._intake import Intake
 from anabranch._knot import Loan, close_block, open_block, take
-from anabranch._ledger import Course, Ledger
+from anabranch._ledger import Ledger
 from anabranch._limits import lendable, limiters_of
 from anabranch._nursery import Alone, is_cancelled, leave
 from anabranch._observers import Delivery
@@ -134,7 +133,7 @@ class Scheduler:
             ledger.make_grace, ledger.alive = self._make_grace, set()
         self._nursery = await self._nursery_block.__aenter__()
         if self.adapts is not None:
-            ledger.course = Course(partial(self.adapts, self))
+            ledger.adapts = self._adapt
         if self._timeout is not None or ledger.alive is not None:
             ledger.unarmed, ledger.scope = True, self._nursery.cancel_scope
         self._dispatcher = Dispatcher(ledger, None if self._alone else self._nursery)
@@ -280,6 +279,10 @@ class Scheduler:
     def is_fed(self) -> bool:
         """Tell whether more is to be pulled."""
         return self._intake is not None and bool(self._intake.feeds)
+
+    def _adapt(self) -> None:
+        assert self.adapts is not None, "else it is not asked to"
+        self.adapts(self)
 
     def _make_grace(self) -> Grace | None:
         if self._grace is None:
