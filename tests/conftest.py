@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -61,6 +62,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as behind a shell's &, or nohup
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests of Ctrl-C are to hear it
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     config.stash[TALLY] = tally = Tally(config)
