@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import anyio
 import pytest
 
@@ -39,6 +42,20 @@ def test_a_pool_goes_on_in_another_loop(loop: str) -> None:
         summary = pool.get_summary_metrics()
     assert (summary["completed"], summary["failed"]) == (12, 4)
     assert pool._board.in_use == 0
+
+
+def test_a_pool_ends_after_the_thread_of_a_loop_that_broke_down(monkeypatch) -> None:
+    told: list[str | None] = []
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        time.sleep(0.1)
+        told.append(args.thread.name if args.thread else None)
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    with WorkerPool(WorkerPoolConfig(max_workers=1, max_retries=0, loop="trio")) as pool:
+        pool.submit(leave_a_scope_open).exception(timeout=5)
+        assert pool.submit(double, 2).result(timeout=5) == 4
+    assert len(told) == 1
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ class Engine:
         self.alarm = math.inf  # when it looks again, unasked
         self.ident: int | None = None  # of its thread
         self.thread: threading.Thread | None = None
+        self.broken: list[threading.Thread] = []  # whose loops broke down, while they end
         self._board = board
         self._loop = loop
         self._name = f"{name}-loop"
@@ -144,6 +145,8 @@ class Engine:
         board = self._board
         with board.lock:
             self._token, self._wanted, self.alarm = None, False, math.inf
+            alive = [thread for thread in self.broken if thread.is_alive()]
+            self.broken = [*alive, threading.current_thread()]
             tasks = [task for task in self._called if task.status is RUNNING]
             self._called = set()
             for task in tasks:

@@ -59,7 +59,7 @@ def end(board: Board) -> None:
 def _threads(board: Board) -> set[threading.Thread]:
     with board.lock:
         threads = {hand.thread for hand in board.hands if not hand.stuck}
-        threads.add(board.engine.thread)
+        threads |= {board.engine.thread, *board.engine.broken}
     return {thread for thread in threads if thread is not None}
 
 
