@@ -191,7 +191,7 @@ def check_lane(where: str, lane: object) -> None:
             raise ConfigurationError(
                 f"{where}: lane={lane!r} is none of {', '.join(LANES)}; give one of them, or a Lane"
             )
-    elif not inspect.iscoroutinefunction(getattr(lane, "run", None)):
+    elif isinstance(lane, type) or not inspect.iscoroutinefunction(getattr(lane, "run", None)):
         raise ConfigurationError(
             f"{where}: lane={lane!r} is no lane; give one of {', '.join(LANES)}, or an object "
             f"with an async method run(fn, args, kwargs)"

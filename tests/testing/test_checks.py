@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+from functools import partial
 from typing import Any
 
 import anyio
@@ -10,11 +12,13 @@ import pytest
 import trio
 
 from anabranch import ConfigurationError
+from anabranch._sampling import Realness
 from anabranch.controllers import named
 from anabranch.samplers import default_samplers
 from anabranch.testing import (
     ConformanceError,
     FakeSampler,
+    _check_lane,
     check_controller,
     check_lane,
     check_limiter,
@@ -77,14 +81,17 @@ async def test_a_lane_that_holds_the_loop_may_say_so() -> None:
     await check_lane(broken.HoldsLoop(), holds_loop=True)
 
 
-async def test_in_virtual_time_a_lane_is_not_checked() -> None:
+async def test_in_virtual_time_a_lane_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However long the machine takes meanwhile: an hour, from one look at its clock to the next.
+    slow = partial(Realness, machine=partial(next, itertools.count(step=3600)))
+    monkeypatch.setattr(_check_lane, "Realness", slow)
     with pytest.raises(ConfigurationError, match=r"virtual time.*clock="):
         await check_lane(broken.InThreads())
 
 
 @pytest.mark.parametrize("given", ["io", 3, broken.InThreads, object()])
 async def test_what_is_no_lane_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="check_lane"):
+    with pytest.raises(ConfigurationError, match=r"check_lane: .* is (no lane|a name);"):
         await check_lane(given)
 
 

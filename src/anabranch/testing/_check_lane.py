@@ -14,7 +14,7 @@ import attrs
 
 from anabranch._open import open_scheduler
 from anabranch._options import exact
-from anabranch._runtime import current
+from anabranch._runtime import current, keeps_real_time
 from anabranch._sampling import Realness
 from anabranch._work import Job, Status
 from anabranch._work import check_lane as check_is_lane
@@ -79,7 +79,7 @@ async def check_lane(
 
 async def _see_real_time() -> None:
     runtime = current()
-    realness = Realness(runtime.lowlevel.current_clock().current_time)
+    realness = Realness(runtime.lowlevel.current_clock().current_time, keeps_real_time())
     await runtime.sleep(0.02)
     if not realness.look():
         raise ConfigurationError(
