@@ -37,8 +37,15 @@ def gate():
         event.set()
 
 
+async def heard(event):
+    """Wait until a thread has set it."""
+    with anyio.fail_after(10):
+        while not event.is_set():
+            await anyio.sleep(0.001)
+
+
 async def home(limiter):
-    with anyio.fail_after(2):
+    with anyio.fail_after(10):
         while limiter.borrowed_tokens:
             await anyio.sleep(0.001)
 
@@ -289,18 +296,19 @@ async def test_a_thread_may_call_into_the_loop_and_nest_threads_at_limit_1(lane_
 
 async def test_a_cancelled_thread_is_abandoned_and_holds_its_tokens_until_it_ends():
     limiter = anyio.CapacityLimiter(1)
+    begun = threading.Event()
     with gate() as event:
         async with open_scheduler(limiter) as scheduler:
-            submit(scheduler, "stuck", event.wait)
+            submit(scheduler, "stuck", lambda: (begun.set(), event.wait()))
             submit(scheduler, "next", lambda: "ran")
-            await anyio.sleep(0.02)
+            await heard(begun)
             scheduler.cancel("stuck", reason="enough")
+            stuck = await anext(scheduler.outcomes)
+            assert (stuck.status, stuck.reason) == ("abandoned", "enough")
             await anyio.sleep(0.02)
             assert limiter.borrowed_tokens == 1
             assert io().borrowed_tokens == 1
             assert io_lane(current_host()).abandoned
-            stuck = await anext(scheduler.outcomes)
-            assert (stuck.status, stuck.reason) == ("abandoned", "enough")
             event.set()
             assert (await anext(scheduler.outcomes)).value == "ran"
     await home(limiter)

@@ -49,7 +49,9 @@ async def test_three_levels_under_pressure_end(load: Load, terms: dict[str, Any]
     assert result.success, result
     assert len(load.ended) == 27
     assert load.peak == 1
-    assert result.duration == pytest.approx(27)
+    # One by one. Where two limiters are short, who has found each of them taken pauses for a
+    # moment, and trio draws who comes to that.
+    assert result.duration == pytest.approx(27, abs=0.1)
     assert home(load)
 
 

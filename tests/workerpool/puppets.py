@@ -48,21 +48,47 @@ class Puppet:
 
 
 class Gauge:
-    """Count how many calls run at once, and the most there were."""
+    """Count how many calls run at once, and the most there were.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: no call ends before so many have run at once, however late their threads begin.
+    """
+
+    def __init__(self, wanted: int = 0) -> None:
         self.now = 0
-        self.peak = 0
         self.order: list[object] = []
         self._lock = threading.Lock()
+        self.want(wanted)
+
+    def want(self, wanted: int) -> None:
+        """Count anew, while nothing runs."""
+        self.peak = 0
+        self._wanted = wanted
+        self._reached = threading.Event()
 
     def __call__(self, what: object = None, seconds: float = 0.0) -> object:
         """Sleep, counted, and return ``what``."""
+        self.order.append(what)
+        self.enter()
+        if self._wanted:
+            self._reached.wait(PATIENCE)
+        time.sleep(seconds)
+        self.leave()
+        return what
+
+    def enter(self) -> None:
+        """Count one that runs."""
         with self._lock:
-            self.order.append(what)
             self.now += 1
             self.peak = max(self.peak, self.now)
-        time.sleep(seconds)
+            if self.peak >= self._wanted:
+                self._reached.set()
+
+    def leave(self) -> None:
+        """Count one less."""
         with self._lock:
             self.now -= 1
-        return what
+
+    def has_reached(self) -> bool:
+        """Tell whether as many have run at once as are wanted."""
+        return self._reached.is_set()

@@ -118,12 +118,15 @@ def test_shutdown_cancels_what_waits_if_asked_to() -> None:
 
 def test_leaving_the_block_waits_for_tasks_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
-    gauge = Gauge()
+    gauge, first = Gauge(), Puppet()
     with WorkerPool(5, thread_name_prefix="mine") as pool:
+        pool.submit(first)
         for n in range(20):
             pool.submit(gauge, n, 0.001)
-        until(lambda: gauge.now > 0)
+        until(first.running.is_set)
         names = {each.name for each in set(threading.enumerate()) - before}
+        first.tell("finish")
+    assert names
     assert all(name.startswith("mine_") for name in names)
     assert len(gauge.order) == 20
     assert set(threading.enumerate()) <= before

@@ -284,7 +284,7 @@ def test_waits_of_the_standard_library_lend_too() -> None:
 
 
 def test_never_more_run_than_may_when_tasks_wait_by_the_standard_library() -> None:
-    gauge = Gauge()
+    gauge = Gauge(2)
     with WorkerPool(2) as pool:
 
         def parent() -> None:
