@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import anyio
 
 from anabranch._scheduler import Scheduler
 from anabranch._work import Job, Outcome
+
+T = TypeVar("T")
+
+LONGER = (0.1, 2.0, 20.0)  # seconds: deadlines to try, one after another
+
+
+async def with_begun(run: Callable[[float, threading.Event], Awaitable[T]]) -> T:
+    """Await ``run(seconds, begun)`` with a longer deadline each time, until its thread has begun.
+
+    For deadlines that are to strike beside a thread: on a busy machine it may begin after them.
+    """
+    for seconds in LONGER:
+        begun = threading.Event()
+        result = await run(seconds, begun)
+        if begun.is_set():
+            return result
+    raise AssertionError(f"no thread has begun within {LONGER[-1]:g} s")
 
 
 class Watch:

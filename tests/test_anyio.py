@@ -231,28 +231,35 @@ HEARD = (
 )
 
 
-async def ends_late(run_in_thread):
-    """Cancel a thread that is waited for, let it call the loop then; return whether it ends."""
-    cancelled, ended = threading.Event(), []
+async def ends_late(run_in_thread, seconds):
+    """Cancel a thread that is waited for, let it call the loop then.
+
+    Return whether that ends within so many seconds.
+    """
+    begun, cancelled, ended = threading.Event(), threading.Event(), []
     release = anyio.Event()
 
     def thread():
-        cancelled.wait(5)
+        begun.set()
+        cancelled.wait(60)
         try:
             anyio.from_thread.run(release.wait)
         finally:
             ended.append(True)
 
-    async def let_go():
-        await anyio.sleep(0.2)
+    async def cancel(scope):
+        while not begun.is_set():
+            await anyio.sleep(0.001)
+        scope.cancel()
+        await anyio.sleep(0.01)
+        cancelled.set()
+        await anyio.sleep(seconds)
         ended.append(False)
         release.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(let_go)
         with anyio.CancelScope() as scope:
-            asyncio.get_running_loop().call_later(0.01, scope.cancel)
-            asyncio.get_running_loop().call_later(0.02, cancelled.set)
+            group.start_soon(cancel, scope)
             await run_in_thread(thread)
         group.cancel_scope.cancel()
     return ended[0]
@@ -260,11 +267,11 @@ async def ends_late(run_in_thread):
 
 async def test_anyio_alone_cancels_no_late_call_of_a_thread():
     """Fail on the day on which anyio mends it: then our own scope for threads can go."""
-    assert not await ends_late(anyio.to_thread.run_sync), HEARD
+    assert not await ends_late(anyio.to_thread.run_sync, 0.1), HEARD
 
 
 async def test_our_threads_late_calls_are_cancelled():
-    assert await ends_late(_anyio.to_thread.run_sync)
+    assert await ends_late(_anyio.to_thread.run_sync, 10)
 
 
 # Callbacks of the loop --------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import trio
 from anabranch import Pipeline, Step
 from anabranch._host import current_host
 from anabranch.lanes._thread import io_lane
+from tests.branches import LONGER, with_begun
 
 pytestmark = [pytest.mark.real_clock]
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError, trio.Cancelled)
@@ -44,7 +45,7 @@ class Caller:
     def __call__(self, data: Any) -> None:
         if self.moment == "after":
             self.begun.set()
-            self.struck.wait(5)
+            self.struck.wait(60)
         self.note(lambda: self.module.run(self.waits))
 
     def note(self, call: Callable[[], Any]) -> None:
@@ -61,7 +62,7 @@ class Caller:
 
     async def let_go(self) -> None:
         """End the call after all: where it should have been cancelled, a test fails, and ends."""
-        await anyio.sleep(2)
+        await anyio.sleep(10)
         self.release.set()
 
     async def strike(self, cancel: Callable[[], object]) -> None:
@@ -95,7 +96,7 @@ def pipeline_of(fn: Any, limiter: Any, on_cancel: str, **options: Any) -> Pipeli
 async def until_home(limiter: Any) -> None:
     """Wait until no thread of the loop holds anything."""
     lane = io_lane(current_host())
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         while limiter.borrowed_tokens or lane.limiter.borrowed_tokens or lane.abandoned:
             await anyio.sleep(0.001)
 
@@ -155,22 +156,27 @@ async def test_the_deadline_of_the_step_says_so_in_the_result(
     moment: str, on_cancel: str, status: str, all_home: Any
 ) -> None:
     limiter = all_home(current_host().runtime.CapacityLimiter(2))
-    caller = Caller("anyio's", moment)
 
-    async def later() -> None:
-        await anyio.sleep(0.1)
-        caller.struck.set()
-        await caller.let_go()
+    async def attempt(seconds: float, begun: threading.Event) -> tuple[float, Any]:
+        caller = Caller("anyio's", moment)
+        caller.begun = begun
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(later)
-        result = await pipeline_of(caller, limiter, on_cancel, timeout=0.05).run(1)
-        caller.struck.set()
-        group.cancel_scope.cancel()
-    branch = result.step_history[0].branches["a"]
-    assert (branch.status, branch.reason) == (status, "deadline: 0.05 s (timeout=)")
-    caller.release.set()
-    await until_home(limiter)
+        async def later() -> None:
+            await anyio.sleep(seconds + 0.05)
+            caller.struck.set()
+            await caller.let_go()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(later)
+            result = await pipeline_of(caller, limiter, on_cancel, timeout=seconds).run(1)
+            caller.struck.set()
+            group.cancel_scope.cancel()
+        caller.release.set()
+        await until_home(limiter)
+        return seconds, result.step_history[0].branches["a"]
+
+    seconds, branch = await with_begun(attempt)
+    assert (branch.status, branch.reason) == (status, f"deadline: {seconds:g} s (timeout=)")
 
 
 @each_moment
@@ -196,10 +202,24 @@ async def test_a_native_cancellation_reaches_the_call_of_a_thread_that_is_waited
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
 @pytest.mark.parametrize("sync", [True, False])
 def test_a_thread_that_outlives_its_loop_gets_an_error(loop: str, sync: bool) -> None:
+    for seconds in LONGER:
+        begun = threading.Event()
+        status, seen = outlive_the_loop(loop, sync, seconds, begun)
+        if begun.is_set():
+            break
+    assert status == "abandoned"
+    assert seen == ["RunFinishedError"]
+
+
+def outlive_the_loop(
+    loop: str, sync: bool, seconds: float, begun: threading.Event
+) -> tuple[str, list[str]]:
+    """Have a thread call into a loop that has ended; return what came of both."""
     over, ended, seen = threading.Event(), threading.Event(), []
 
     def calls_late(data: Any) -> None:
-        over.wait(5)
+        begun.set()
+        over.wait(60)
         try:
             if sync:
                 anyio.from_thread.run_sync(int)
@@ -209,8 +229,7 @@ def test_a_thread_that_outlives_its_loop_gets_an_error(loop: str, sync: bool) ->
             seen.append(type(error).__name__)
         ended.set()
 
-    result = Pipeline([Step.parallel({"a": calls_late}, timeout=0.2)]).run_sync(1, loop=loop)
+    result = Pipeline([Step.parallel({"a": calls_late}, timeout=seconds)]).run_sync(1, loop=loop)
     over.set()
-    assert ended.wait(5)
-    assert result.step_history[0].branches["a"].status == "abandoned"
-    assert seen == ["RunFinishedError"]
+    assert ended.wait(10) or not begun.is_set()
+    return str(result.step_history[0].branches["a"].status), seen

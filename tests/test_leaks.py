@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items):
 def checked(pytester: pytest.Pytester) -> pytest.Pytester:
     """Make a project with our conftest; a process of its own keeps its leaks and settings away."""
     conftest = (TESTS / "conftest.py").read_text()
-    pytester.makeconftest(conftest.replace("GRACE = 1.0", "GRACE = 0.2"))
+    pytester.makeconftest(conftest.replace("GRACE = 5.0", "GRACE = 0.2"))
     package = pytester.mkpydir("tests")
     (package / "leaks.py").write_text((TESTS / "leaks.py").read_text())
     source = Path(anabranch.__file__).parents[1]

@@ -17,8 +17,9 @@ from anabranch import AttemptFailed, BranchStarted, ConfigurationError, Job, Ret
 from anabranch._host import current_host
 from anabranch._open import open_scheduler
 from anabranch._retry import ALWAYS, allowance, asked, draw, wait_after
+from anabranch._work import Outcome
 from anabranch.lanes._thread import io_lane
-from tests.branches import Watch, read, statuses, submit
+from tests.branches import Watch, read, statuses, submit, with_begun
 
 SURE = Retry(wait=10, wait_max=10, jitter=0)  # ten seconds between two attempts
 
@@ -683,16 +684,20 @@ async def test_a_thread_that_was_cancelled_and_then_raises_is_not_tried_again() 
 @pytest.mark.real_clock
 async def test_a_thread_that_is_abandoned_is_not_tried_again() -> None:
     go = threading.Event()
-    calls = []
+    calls: list[int] = []
 
-    def stuck() -> None:
-        calls.append(1)
-        go.wait(5)
+    async def attempt(seconds: float, begun: threading.Event) -> Outcome:
+        def stuck() -> None:
+            calls.append(1)
+            begun.set()
+            go.wait(60)
+
+        async with open_scheduler(2) as scheduler:
+            submit(scheduler, "a", stuck, retry=SURE, timeout=seconds)
+            return (await read(scheduler))["a"]
 
     try:
-        async with open_scheduler(2) as scheduler:
-            submit(scheduler, "a", stuck, retry=SURE, timeout=0.2)
-            outcome = (await read(scheduler))["a"]
+        outcome = await with_begun(attempt)
     finally:
         go.set()
     assert (outcome.status, outcome.attempts, calls) == (Status.ABANDONED, 1, [1])

@@ -19,6 +19,7 @@ from anabranch import (
     open_scheduler,
 )
 from anabranch.testing import _clock
+from tests.branches import with_begun
 
 
 async def pass_on(_: Any) -> None:
@@ -126,23 +127,27 @@ async def test_a_cancellation_from_outside_counts_too() -> None:
 
 @pytest.mark.real_clock
 async def test_a_thread_that_is_waited_for_is_named_with_its_line() -> None:
-    free = threading.Event()
+    async def attempt(seconds: float, begun: threading.Event) -> list[Any]:
+        free, heard = threading.Event(), []
 
-    def dig(_: Any) -> str:
-        free.wait(20)
-        return "dug"
+        def dig(_: Any) -> str:
+            begun.set()
+            free.wait(60)
+            return "dug"
 
-    heard: list[Any] = []
+        def hear(event: Any) -> None:
+            heard.append(event)
+            if isinstance(event, BranchStubborn):
+                free.set()
 
-    def hear(event: Any) -> None:
-        heard.append(event)
-        if isinstance(event, BranchStubborn):
-            free.set()
+        branches = {"t": Step("t", dig, on_cancel="wait"), "b": pass_on}
+        with anyio.fail_after(seconds + 30):
+            # Named a while after the deadline: by then a thread that has begun is in `dig`.
+            step = Step.parallel(branches, timeout=seconds, cancel_grace=0.05)
+            await Pipeline([step]).run(1, observer=hear)
+        return heard
 
-    branches = {"t": Step("t", dig, on_cancel="wait"), "b": pass_on}
-    with anyio.fail_after(30):
-        step = Step.parallel(branches, timeout=0.15, cancel_grace=0.05)
-        await Pipeline([step]).run(1, observer=hear)
+    heard = await with_begun(attempt)
     (named,) = [each for each in heard if isinstance(each, BranchStubborn)]
     assert named.key == "t"
     assert any("in dig" in line for line in named.stack)

@@ -17,7 +17,7 @@ from anabranch._host import current_host
 from anabranch._open import open_scheduler
 from anabranch._thread_hand import ThreadHand
 from anabranch.lanes._thread import io_lane
-from tests.branches import Watch, read, sleep, statuses, submit
+from tests.branches import Watch, read, sleep, statuses, submit, with_begun
 
 pytestmark = pytest.mark.real_clock
 VAR = contextvars.ContextVar("var", default="unset")
@@ -97,26 +97,34 @@ async def test_the_limit_holds_for_threads():
 async def test_a_limit_that_moves_is_seen_by_threads():
     limiter = anyio.CapacityLimiter(6)
     watch = Watch(limiter)
+    may_end = threading.Semaphore(0)
 
     def job():
         watch.begin()
-        time.sleep(0.002)
+        may_end.acquire(timeout=60)
         watch.end()
 
-    async with open_scheduler(limiter) as scheduler:
-        for i in range(300):
-            submit(scheduler, str(i), job)
-        await anyio.sleep(0.03)
-        limiter.total_tokens = 2
-        await anyio.sleep(0.03)
-        assert watch.running <= 2
-        watch.peak = 0
+    async def until_run(running, started):
+        with anyio.fail_after(10):
+            while (watch.running, len(watch.started)) != (running, started):
+                await anyio.sleep(0.001)
         await anyio.sleep(0.02)
-        assert watch.peak <= 2
-        limiter.total_tokens = 5
-        await anyio.sleep(0.03)
-        assert 2 < watch.peak <= 5
-    assert len(watch.started) == 300
+        assert (watch.running, len(watch.started)) == (running, started)
+
+    async with open_scheduler(limiter) as scheduler:
+        for i in range(60):
+            submit(scheduler, str(i), job)
+        try:
+            await until_run(6, 6)
+            limiter.total_tokens = 2
+            may_end.release(6)
+            await until_run(2, 8)
+            limiter.total_tokens = 5
+            await until_run(5, 11)
+        finally:
+            may_end.release(60)
+    assert len(watch.started) == 60
+    assert not watch.above
     assert limiter.borrowed_tokens == 0
 
 
@@ -250,12 +258,15 @@ async def test_a_thread_has_the_context_of_its_job_alone():
 
 async def test_an_urgent_job_overtakes_those_of_a_thread():
     order = []
-    async with open_scheduler(1) as scheduler:
-        submit(scheduler, "first", lambda: (time.sleep(0.05), order.append("first")))
-        for i in range(5):
-            submit(scheduler, str(i), order.append, i)
-        await anyio.sleep(0.01)
-        submit(scheduler, "urgent", order.append, "urgent", priority=1)
+    begun = threading.Event()
+    with gate() as event:
+        async with open_scheduler(1) as scheduler:
+            submit(scheduler, "first", lambda: (begun.set(), event.wait(), order.append("first")))
+            for i in range(5):
+                submit(scheduler, str(i), order.append, i)
+            await heard(begun)
+            submit(scheduler, "urgent", order.append, "urgent", priority=1)
+            event.set()
     assert order[:2] == ["first", "urgent"]
 
 
@@ -280,7 +291,7 @@ async def test_a_thread_may_call_into_the_loop_and_nest_threads_at_limit_1(lane_
         return call_loop(on_trio, nested, depth)
 
     try:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             async with open_scheduler(limiter) as scheduler:
                 for i in range(3):
                     submit(scheduler, str(i), job, 3)
@@ -319,30 +330,37 @@ async def test_a_cancelled_thread_is_abandoned_and_holds_its_tokens_until_it_end
 @pytest.mark.parametrize("shared", [True, False])
 async def test_a_timeout_over_a_thread_returns_in_time_and_the_rest_runs_after_it(shared):
     limiter = anyio.CapacityLimiter(1)
-    with gate() as event:
-        before = anyio.current_time()
-        async with open_scheduler(limiter if shared else 1) as scheduler:
-            submit(scheduler, "stuck", event.wait, timeout=0.2)
-            submit(scheduler, "next", lambda: "ran")
-            stuck = await anext(scheduler.outcomes)
-            assert stuck.status == "abandoned"
-            assert "0.2 s" in stuck.reason
-            assert anyio.current_time() - before < 5
-            event.set()
-        assert (await read(scheduler))["next"].value == "ran"
+
+    async def attempt(seconds, begun):
+        with gate() as event:
+            before = anyio.current_time()
+            async with open_scheduler(limiter if shared else 1) as scheduler:
+                stick = lambda: (begun.set(), event.wait())  # noqa: E731  # one line as well
+                submit(scheduler, "stuck", stick, timeout=seconds)
+                submit(scheduler, "next", lambda: "ran")
+                stuck = await anext(scheduler.outcomes)
+                assert f"{seconds:g} s" in stuck.reason
+                assert anyio.current_time() - before < seconds + 10
+                event.set()
+            assert (await read(scheduler))["next"].value == "ran"
+        return stuck
+
+    assert (await with_begun(attempt)).status == "abandoned"
 
 
 async def test_an_outer_cancellation_leaves_a_stuck_thread_behind_and_names_it():
     limiter = anyio.CapacityLimiter(3)
     begun = []
     with gate() as event:
-        before = anyio.current_time()
-        with anyio.move_on_after(0.2) as scope:
+        with anyio.CancelScope() as scope:
             async with open_scheduler(limiter) as scheduler:
                 for i in range(9):
                     submit(scheduler, str(i), lambda i=i: (begun.append(i), event.wait()))
+                with anyio.fail_after(10):
+                    while len(begun) < 3:
+                        await anyio.sleep(0.001)
+                scope.cancel()
         assert scope.cancelled_caught
-        assert anyio.current_time() - before < 5
         found = await read(scheduler)
         assert statuses(found) == {"abandoned": 3, "cancelled": 6}
         assert limiter.borrowed_tokens == 3
@@ -353,11 +371,13 @@ async def test_an_outer_cancellation_leaves_a_stuck_thread_behind_and_names_it()
 
 
 async def test_wait_waits_for_the_thread_and_keeps_what_it_returned():
+    begun = threading.Event()
     with gate() as event:
         async with open_scheduler(1) as scheduler:
-            submit(scheduler, "waits", lambda: event.wait() and "ended", on_cancel="wait")
+            waits = lambda: (begun.set(), event.wait(), "ended")[-1]  # noqa: E731  # as the next
+            submit(scheduler, "waits", waits, on_cancel="wait")
             submit(scheduler, "next", lambda: "ran", on_cancel="wait")
-            await anyio.sleep(0.02)
+            await heard(begun)
             scheduler.cancel("waits")
             await anyio.sleep(0.02)
             assert scheduler.ledger.hands

@@ -52,15 +52,22 @@ async def test_a_call_that_has_begun_is_abandoned_and_counted_until_it_ends(capl
 
 
 async def test_a_call_may_be_waited_for_instead():
-    ended = []
+    begun, ended = threading.Event(), []
 
     def slow():
-        time.sleep(0.2)
+        begun.set()
+        time.sleep(0.1)
         ended.append(True)
+
+    async def cancel(scope):
+        while not begun.is_set():
+            await anyio.sleep(0.001)
+        scope.cancel()
 
     with ThreadPoolExecutor(1) as executor:
         lane = ExecutorLane(executor, on_cancel="wait")
-        with anyio.move_on_after(0.1):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel, group.cancel_scope)
             await lane.run(slow, (), {})
         assert ended
 

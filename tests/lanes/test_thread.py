@@ -8,6 +8,7 @@ import pytest
 from anabranch import ExecutionConfig, Pipeline, Step
 from anabranch._host import current_host
 from anabranch.lanes._thread import IO_LIMIT, io_lane
+from tests.branches import with_begun
 
 
 async def test_a_loop_has_one_lane_of_64():
@@ -45,9 +46,20 @@ async def test_an_error_gives_the_limit_back():
 async def test_abandoned_threads_are_warned_of_when_half_the_lane_is_stuck(caplog):
     release = threading.Event()
     config = ExecutionConfig(io_limit=4)
-    step = Step.parallel({str(n): lambda _: release.wait(10) for n in range(2)}, timeout=0.2)
+
+    async def attempt(seconds, begun):
+        both = threading.Barrier(2, begun.set)
+
+        def stuck(_):
+            both.wait(30)
+            release.wait(30)
+
+        step = Step.parallel({str(n): stuck for n in range(2)}, timeout=seconds)
+        caplog.clear()
+        return await Pipeline([step], execution_config=config).run(1)
+
     with caplog.at_level("WARNING", logger="anabranch"):
-        result = await Pipeline([step], execution_config=config).run(1)
+        result = await with_begun(attempt)
     words = [record.getMessage() for record in caplog.records if record.name == "anabranch"]
     assert {branch.status for branch in result.step_history[0].branches.values()} == {"abandoned"}
     assert words == ["2 of 4 threads of the io lane could not be stopped and still run: 0, 1"]

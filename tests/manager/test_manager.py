@@ -67,7 +67,7 @@ async def test_threads_that_call_lanes_from_inside_lanes_of_one_end():
     def middle(n):
         return anyio.from_thread.run(manager.run_io, calls.add, n)
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         assert await manager.map_io(outer, range(5)) == [1, 2, 3, 4, 5]
 
 

@@ -32,7 +32,7 @@ from anabranch import (
     open_scheduler,
 )
 from anabranch.testing._schedules import run_asyncio, run_trio
-from tests.branches import submit
+from tests.branches import submit, with_begun
 
 IGNORE = BranchFailureStrategy.IGNORE
 BREACH = "breach: spent 12 of 10 usd"
@@ -614,21 +614,27 @@ async def test_many_threads_that_breach_at_once_trip_once() -> None:
 
 @pytest.mark.real_clock
 async def test_a_late_charge_of_an_abandoned_thread_goes_to_no_other_branch() -> None:
-    gate = threading.Event()
+    async def attempt(seconds: float, begun: threading.Event) -> Any:
+        gate, charged = threading.Event(), threading.Event()
 
-    def stuck(_: Any) -> None:
-        gate.wait(5)
-        charge(cost_usd=3)
+        def stuck(_: Any) -> None:
+            begun.set()
+            gate.wait(60)
+            charge(cost_usd=3)
+            charged.set()
 
-    async def opens(_: Any) -> None:
-        await anyio.sleep(0.1)
-        gate.set()
-        await anyio.sleep(0.1)
+        async def opens(_: Any) -> None:
+            await anyio.sleep(seconds + 0.02)
+            gate.set()
+            while begun.is_set() and not charged.is_set():
+                await anyio.sleep(0.001)
 
-    first = Step.parallel({"t": Step("t", stuck, timeout=0.1)}, on_branch_failure=IGNORE)
-    last = Step.parallel({"o": opens})
-    both = Step.parallel("both", {"n": Pipeline([Step.parallel({"f": first, "x": last})])})
-    result = await Pipeline([both]).run()
+        first = Step.parallel({"t": Step("t", stuck, timeout=seconds)}, on_branch_failure=IGNORE)
+        last = Step.parallel({"o": opens})
+        both = Step.parallel("both", {"n": Pipeline([Step.parallel({"f": first, "x": last})])})
+        return await Pipeline([both]).run()
+
+    result = await with_begun(attempt)
     branches = result.step_history[0].branches["n"].branches
     assert branches["f"].branches["t"].status == Status.ABANDONED
     assert branches["x"].cost_usd is None

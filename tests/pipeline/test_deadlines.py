@@ -12,6 +12,7 @@ import pytest
 
 from anabranch import Pipeline, Status, Step
 from anabranch.pipeline import StepResult
+from tests.branches import with_begun
 
 REASON = "deadline: 1 s (timeout=)"
 
@@ -78,11 +79,15 @@ async def test_it_strikes_while_nothing_has_got_a_token() -> None:
 async def test_it_strikes_beside_a_thread() -> None:
     end = threading.Event()
 
-    def work(_: object) -> None:
-        end.wait(20)
+    async def attempt(seconds: float, begun: threading.Event) -> Any:
+        def work(_: object) -> None:
+            begun.set()
+            end.wait(60)
+
+        return await run(Step.parallel({"thread": work, "b": wait_for_ever}, timeout=seconds))
 
     try:
-        result = await run(Step.parallel({"thread": work, "b": wait_for_ever}, timeout=0.2))
+        result = await with_begun(attempt)
         assert result.branches["thread"].status is Status.ABANDONED
     finally:
         end.set()

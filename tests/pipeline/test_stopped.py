@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from anabranch import CancelWhen, Halt, Pipeline, PipelineResult, Step, StepResult
+from tests.branches import with_begun
 
 RULE = CancelWhen("quick", "succeeded", cancel="stuck")
 
@@ -91,16 +92,30 @@ async def test_a_thread_that_was_given_up_counts_for_no_halt_and_no_rule(stuck: 
 
 @pytest.mark.real_clock
 async def test_a_thread_that_ran_out_of_its_own_time_is_a_failure(stuck: Stuck) -> None:
-    late = Step("late", stuck, timeout=0.1)
     rule = CancelWhen("late", "failed", cancel="slow")
-    step = await result_of(
-        Step.parallel({"late": late, "slow": sleeper(30), "other": sleeper(0)}, cancel_when=[rule])
-    )
+
+    def late(seconds: float, begun: threading.Event) -> Step:
+        def stick(data: Any) -> Any:
+            begun.set()
+            return stuck(data)
+
+        return Step("late", stick, timeout=seconds)
+
+    async def ruled(seconds: float, begun: threading.Event) -> Any:
+        others = {"slow": sleeper(300), "other": sleeper(0)}
+        return await result_of(
+            Step.parallel({"late": late(seconds, begun), **others}, cancel_when=[rule])
+        )
+
+    async def halted(seconds: float, begun: threading.Event) -> Any:
+        branches = {"late": late(seconds, begun), "slow": sleeper(300)}
+        return await result_of(Step.parallel(branches, halt=Halt()))
+
+    step = await with_begun(ruled)
     expected = {"late": "abandoned", "slow": "cancelled", "other": "succeeded"}
     assert statuses(step) == expected
     assert not step.success
-    halted = await result_of(Step.parallel({"late": late, "slow": sleeper(30)}, halt=Halt()))
-    assert halted.reason == "halt: 1 failure"
+    assert (await with_begun(halted)).reason == "halt: 1 failure"
 
 
 @pytest.mark.real_clock

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-PATIENCE = 10.0  # seconds; nothing here takes so long but on a machine that stands still
+PATIENCE = 30.0  # seconds; nothing here takes so long but on a machine that stands still
 
 
 def until(true: Callable[[], bool], say: Callable[[], str] = str) -> None:

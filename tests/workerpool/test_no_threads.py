@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from anabranch import LaneError, WorkerPool, WorkerPoolConfig
+from tests.branches import LONGER
 from tests.workerpool.puppets import Puppet
 
 WAITS: dict[str, Any] = {"result": lambda futures: futures[0].result(), "wait": futures_of.wait}
@@ -68,22 +69,23 @@ def test_without_a_thread_to_wait_in_a_task_ends_with_its_last_error(
 def test_once_there_are_threads_again_tasks_are_tried_again_and_timed_out(
     threads: list[int],
 ) -> None:
-    config = WorkerPoolConfig(
-        max_workers=2, max_retries=1, backoff_base_seconds=0.001, task_timeout_seconds=0.05
-    )
-
     def fails() -> None:
         raise ValueError("told to fail")
 
-    puppet = Puppet()
-    with WorkerPool(config) as pool:
-        first = pool.get_task_result(pool.submit_task("first", fails), timeout=5)
-        threads[0] = 10
-        second = pool.get_task_result(pool.submit_task("second", fails), timeout=5)
-        stuck = pool.get_task_result(pool.submit_task("stuck", puppet), timeout=5)
-        puppet.tell("finish")
-    assert (first.metrics.retries_used, second.metrics.retries_used) == (0, 1)
-    assert stuck.metrics.status == "abandoned"
+    def attempt(seconds: float) -> list[Any]:
+        threads[0] = 0
+        config = WorkerPoolConfig(2, seconds, max_retries=1, backoff_base_seconds=0.001)
+        puppet = Puppet()
+        with WorkerPool(config) as pool:
+            first = pool.get_task_result(pool.submit_task("first", fails))
+            threads[0] = 10
+            second = pool.get_task_result(pool.submit_task("second", fails))
+            stuck = pool.get_task_result(pool.submit_task("stuck", puppet))
+            puppet.tell("finish")
+        return [first.metrics.retries_used, second.metrics.retries_used, stuck.metrics.status]
+
+    # A busy machine may take longer for two attempts than the least of these.
+    assert [0, 1, "abandoned"] in map(attempt, LONGER)
 
 
 def test_an_async_function_without_a_thread_for_its_loop_fails_and_says_so(
