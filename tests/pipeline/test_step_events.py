@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,26 @@ import pytest
 
 from anabranch import Pipeline, Step
 from anabranch.events import Event, StepFinished, StepStarted
+from tests.branches import with_begun
+
+BEGUN = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_begun() -> None:
+    BEGUN.clear()
 
 
 async def sleep(data: Any) -> None:
-    await anyio.sleep(9)
+    BEGUN.set()
+    await anyio.sleep(90)
+
+
+async def until_it_sleeps() -> None:
+    """Wait until a branch has begun, and a moment more, in which others do."""
+    while not BEGUN.is_set():
+        await anyio.sleep(0.001)
+    await anyio.sleep(0.05)
 
 
 async def fail(data: Any) -> None:
@@ -60,11 +77,17 @@ def statuses(events: list[Event]) -> dict[str, str]:
 @each_step
 @pytest.mark.real_clock
 async def test_a_step_that_the_pipelines_deadline_stops_has_ended(step: Any) -> None:
-    async def run(observer: Any) -> None:
-        result = await Pipeline([step]).run([1, 2], observer=observer, timeout=0.1)
-        assert not result.success
+    async def attempt(seconds: float, begun: threading.Event) -> dict[str, str]:
+        async def run(observer: Any) -> None:
+            result = await Pipeline([step]).run([1, 2], observer=observer, timeout=seconds)
+            assert not result.success
 
-    found = statuses(await heard(run))
+        found = statuses(await heard(run))
+        if BEGUN.is_set():
+            begun.set()
+        return found
+
+    found = await with_begun(attempt)
     assert found
     assert set(found.values()) == {"cancelled"}
 
@@ -73,8 +96,14 @@ async def test_a_step_that_the_pipelines_deadline_stops_has_ended(step: Any) -> 
 @pytest.mark.real_clock
 async def test_a_step_that_is_cancelled_from_outside_has_ended(step: Any) -> None:
     async def run(observer: Any) -> None:
-        with anyio.move_on_after(0.1) as scope:
-            await Pipeline([step]).run([1, 2], observer=observer)
+        async def cancel(scope: anyio.CancelScope) -> None:
+            await until_it_sleeps()
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as scope:
+                group.start_soon(cancel, scope)
+                await Pipeline([step]).run([1, 2], observer=observer)
         assert scope.cancelled_caught
 
     found = statuses(await heard(run))
@@ -87,8 +116,11 @@ async def test_a_step_that_is_cancelled_from_outside_has_ended(step: Any) -> Non
 @pytest.mark.real_clock
 async def test_a_step_whose_task_is_cancelled_has_ended(step: Any) -> None:
     async def run(observer: Any) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Pipeline([step]).run([1, 2], observer=observer), 0.1)
+        task = asyncio.ensure_future(Pipeline([step]).run([1, 2], observer=observer))
+        await until_it_sleeps()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     found = statuses(await heard(run))
     assert found
