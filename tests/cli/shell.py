@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from textwrap import dedent
 
@@ -28,6 +30,18 @@ def shell(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+def until_heard(pid: int, number: signal.Signals) -> None:
+    """Wait until a process has heard a signal: two of a kind that wait for it come as one."""
+    file = Path(f"/proc/{pid}/status")  # elsewhere than on Linux only the moment is waited
+    for _ in range(3000):
+        lines = file.read_text().splitlines() if file.exists() else []
+        waiting = [int(line.split()[1], 16) for line in lines if line.startswith(("SigP", "ShdP"))]
+        if not any(mask >> (number - 1) & 1 for mask in waiting):
+            break
+        time.sleep(0.01)
+    time.sleep(0.3)
 
 
 def write(folder: Path, text: str, name: str = "flow.py") -> Path:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from anabranch.observe import Journal
-from tests.cli.shell import PROGRAM, environment
+from tests.cli.shell import PROGRAM, environment, until_heard
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,7 +131,7 @@ def test_nothing_lives_on_when_the_program_is_killed(tmp_path: Path) -> None:
     with start(tmp_path, "-j2", "sh", "-c", script, "{}", ":::", "1", "2") as run:
         wait_for(tmp_path / "here")
         run.kill()
-        assert gone(mark, 3), alive(mark)
+        assert gone(mark, 15), alive(mark)
 
 
 @both_signals
@@ -146,11 +146,11 @@ def test_a_signal_ends_it_in_time_with_one_line_and_a_whole_journal(
         wait_for(tmp_path / "here")
         began = time.monotonic()
         run.send_signal(number)
-        out, said = run.communicate(timeout=30)
+        out, said = run.communicate(timeout=60)
         took = time.monotonic() - began
     words = "interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM"
     assert (run.returncode, out, said) == (128 + number, "", f"anabranch: {words}\n")
-    assert took < 2
+    assert took < GRACE
     assert alive(mark) == []
     assert recorded(tmp_path, "journal") == ["1"]
 
@@ -164,9 +164,9 @@ def test_what_had_ended_and_waited_for_its_turn_is_printed_after_a_signal(
     args = ["-k", "-j3", "--journal", "record", "--loop", loop, "sh", "-c", script]
     with start(tmp_path, *args, ":::", "1", "2", "3") as run:
         wait_for(tmp_path / "here")
-        time.sleep(0.5)
+        time.sleep(1.5)  # nothing tells from outside that the end of a job was heard
         run.send_signal(number)
-        out, _ = run.communicate(timeout=30)
+        out, _ = run.communicate(timeout=60)
     assert (run.returncode, out) == (128 + number, "2\n3\n")
     assert sorted(recorded(tmp_path, "journal")) == ["2", "3"]
 
@@ -179,10 +179,10 @@ def test_what_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, loop: st
         wait_for(tmp_path / "here")
         began = time.monotonic()
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=30)
+        _, said = run.communicate(timeout=60)
         took = time.monotonic() - began
     assert (run.returncode, said) == (130, "anabranch: interrupted by Ctrl-C\n")
-    assert GRACE <= took < GRACE + 1.5
+    assert GRACE <= took < GRACE + 20
     assert alive(mark) == []
 
 
@@ -193,15 +193,15 @@ def test_a_second_signal_means_at_once(tmp_path: Path, loop: str) -> None:
     with start(tmp_path, "--loop", loop, "sh", "-c", script, "sh", ":::", "1") as run:
         wait_for(tmp_path / "here")
         run.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        until_heard(run.pid, signal.SIGINT)
         began = time.monotonic()
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=30)
+        _, said = run.communicate(timeout=60)
         took = time.monotonic() - began
     assert run.returncode == 130
     assert said == "anabranch: interrupted by Ctrl-C, and again: ended at once\n"
-    assert took < 1
-    assert gone(mark, 3), alive(mark)
+    assert took < GRACE
+    assert gone(mark, 15), alive(mark)
 
 
 @both_loops
@@ -220,5 +220,5 @@ def test_a_signal_ends_a_run_that_waits_for_its_input(tmp_path: Path, loop: str)
         run.stdin.flush()
         wait_for(tmp_path / "here")  # a line runs as soon as it has come
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=5) == 130
+        assert run.wait(timeout=60) == 130
         assert run.stderr.read() == "anabranch: interrupted by Ctrl-C\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.shell import PROGRAM, environment, write
+from tests.cli.shell import PROGRAM, environment, until_heard, write
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,6 +24,9 @@ pytestmark = [
 both_loops = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 both_signals = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 GRACE = 5.0
+# What runs lasts an hour, and what does not end by itself is named after the grace: a bound on the
+# rest is for a program that hangs at its end, and leaves a busy machine its time.
+IN_TIME = 20.0
 
 FLOW = """
     import subprocess, sys, time
@@ -91,6 +94,16 @@ class Program:
             assert self._process.poll() is None, self._process.communicate()
             time.sleep(0.02)
 
+    def wait_until_it_has_children(self) -> None:
+        give_up = time.monotonic() + 30
+        while not psutil.Process(self._process.pid).children():
+            assert time.monotonic() < give_up, "it started none"
+            time.sleep(0.02)
+
+    def strike_again(self, number: signal.Signals) -> None:
+        until_heard(self._process.pid, number)
+        self.strike(number)
+
     def strike(self, number: signal.Signals, *, alone: bool = False) -> None:
         self.family = [psutil.Process(self._process.pid)]
         self.family += self.family[0].children(recursive=True)
@@ -99,10 +112,10 @@ class Program:
 
     def end(self) -> tuple[int, str, float]:
         """Return the exit code, what it said, and how long it took; see that nothing is left."""
-        out, err = self._process.communicate(timeout=30)
+        out, err = self._process.communicate(timeout=60)
         took = time.monotonic() - self.struck_at
         assert out == ""
-        _, alive = psutil.wait_procs(self.family, timeout=1)
+        _, alive = psutil.wait_procs(self.family, timeout=10)
         assert not alive
         return self._process.returncode, err, took
 
@@ -135,7 +148,7 @@ def test_a_signal_ends_the_run_in_order_with_one_line(
         code, said, took = program.end()
     words = "interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM"
     assert (code, said) == (128 + number, f"anabranch: {words}\n")
-    assert took < 3
+    assert took < IN_TIME
     assert (tmp_path / "cleaned").exists() == (name != "processes")
 
 
@@ -150,7 +163,7 @@ def test_threads_that_cannot_be_stopped_are_named_and_end_with_the_process(
     assert said.count("\n") == 1
     assert "threads that cannot be stopped" in said
     assert "sleepy\\x1b" in said
-    assert took < 3
+    assert took < IN_TIME
 
 
 @both_signals
@@ -159,12 +172,12 @@ def test_child_processes_end_though_the_signal_did_not_reach_them(
     tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     with running(tmp_path, f"flow.py:{name}") as program:
-        time.sleep(0.3)
+        program.wait_until_it_has_children()
         program.strike(number, alone=True)
         assert len(program.family) > 1
         code, _, took = program.end()
     assert code == 128 + number
-    assert took < 3
+    assert took < IN_TIME
 
 
 @both_loops
@@ -180,7 +193,7 @@ def test_what_does_not_stop_is_named_and_ended_after_the_grace(
     assert said.count("\n") == 1
     assert f"not stopped within 5 s: {branch}" in said
     assert ("in spin" in said) == (name == "spins")
-    assert GRACE <= took < GRACE + 1.5
+    assert GRACE <= took < GRACE + IN_TIME
 
 
 @both_loops
@@ -188,11 +201,10 @@ def test_what_does_not_stop_is_named_and_ended_after_the_grace(
 def test_a_second_signal_means_at_once(tmp_path: Path, name: str, loop: str) -> None:
     with running(tmp_path, f"flow.py:{name}", "--loop", loop) as program:
         program.strike(signal.SIGINT)
-        time.sleep(0.2)
-        program.strike(signal.SIGINT)
+        program.strike_again(signal.SIGINT)
         code, said, took = program.end()
     assert (code, said) == (130, "anabranch: interrupted by Ctrl-C, and again: ended at once\n")
-    assert took < 1
+    assert took < GRACE
 
 
 @both_signals
@@ -206,7 +218,7 @@ def test_a_signal_while_the_file_is_imported_ends_it(
         code, said, took = program.end()
     assert code == 128 + number
     assert said.count("\n") == 1
-    assert took < 2
+    assert took < IN_TIME
 
 
 def test_a_file_that_swallows_the_first_signal_does_not_swallow_the_second(tmp_path: Path) -> None:
@@ -222,11 +234,10 @@ def test_a_file_that_swallows_the_first_signal_does_not_swallow_the_second(tmp_p
     write(tmp_path, text, "mule.py")
     with running(tmp_path, "mule.py") as program:
         program.strike(signal.SIGINT)
-        time.sleep(0.3)
-        program.strike(signal.SIGINT)
+        program.strike_again(signal.SIGINT)
         code, _, took = program.end()
     assert code == 130
-    assert took < 1
+    assert took < GRACE
 
 
 def test_a_signal_reaches_a_reader_of_events_that_stalls(tmp_path: Path) -> None:
@@ -241,6 +252,6 @@ def test_a_signal_reaches_a_reader_of_events_that_stalls(tmp_path: Path) -> None
     with running(tmp_path, "many.py:many", "--json") as program:  # and nobody reads the pipe
         time.sleep(1)
         program.strike(signal.SIGINT)
-        out, err = program._process.communicate(timeout=10)
+        out, err = program._process.communicate(timeout=60)
     assert program._process.returncode == 130, (out[-300:], err)
     assert err == "anabranch: interrupted by Ctrl-C\n"
