@@ -222,6 +222,7 @@ def test_the_weight_of_a_grown_branch_is_found_from_young_ones(late):
         then = max(0.0, t - late) % 9
         own = 10 * GIB * min(1.0, then / 8)
         guesses = heard(guesses, t, own, 10, [t % 9] * 10, 0.25, 9.0)
-    weight, grown = mixed(guesses)
-    assert weight == pytest.approx(GIB, rel=0.2)
-    assert grown == pytest.approx(min(1.0, t % 9 / 8), rel=0.3)
+    found = mixed(guesses)
+    assert found.each == pytest.approx(GIB, rel=0.2)
+    assert found.grown == pytest.approx(min(1.0, t % 9 / 8), rel=0.3)
+    assert found.reading == pytest.approx(own, rel=0.2)

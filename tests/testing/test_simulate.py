@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from anabranch.controllers import AIMD, Fixed, replay
@@ -133,11 +135,14 @@ def test_the_oracle_takes_no_limit_that_kills_where_another_does_not() -> None:
 
 
 def test_drawn_work_becomes_no_heavier_than_can_be_seen_in_time() -> None:
+    heavier = 0
     for seed in range(300):
         scenario = drawn(seed)
-        first = scenario.phases[0].work
-        unseen = 1 + scenario.senses.late + first.onset + first.ramp / 2
-        most = 1 + alone(first) / unseen / 5 + 1e-9
-        for phase in scenario.phases:
-            assert phase.work.memory <= most * first.memory
-            assert phase.work.gpu_memory <= most * first.gpu_memory
+        for one, two in pairwise([phase.work for phase in scenario.phases]):
+            part = alone(one) / (1 + scenario.senses.late + one.onset + one.ramp / 2)
+            if one.cpu.shape == one.wait.shape == "constant":
+                part = min(1, part)
+            assert two.memory <= one.memory * (1 + part / 5) + 1
+            assert two.gpu_memory <= one.gpu_memory * (1 + part / 10) + 1
+            heavier += two.memory > one.memory or two.gpu_memory > one.gpu_memory
+    assert heavier > 10

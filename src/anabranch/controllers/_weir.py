@@ -32,6 +32,7 @@ HURRIED = 2.0  # seconds for which it looks often for the first branches to end
 SOONER = 0.5  # and after a raise, to see what it does
 WATCHED = 0.4  # share of memory from which on it is watched closely
 STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
+LATEST = 5.0  # seconds by which readings are late, at most
 REST = 1.2  # run times after a cut for memory in which nothing grows
 SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
 LONGEST_RUN = 30.0
@@ -50,7 +51,8 @@ class State:
     """Hold what each part remembers, and what is common to them.
 
     Attributes:
-        limit: that was decided. t: of the last sample. changed, raised: when it last was.
+        limit: that was decided. t: of the last sample; began: of the first one. changed, raised:
+            when it last was.
         usual, run_time: of those that have ended; of those that run too; seconds, 0 if unknown.
         heavy_until, light: no growth before that, after a cut for memory; the limit before it.
         busy: the share of the CPU that was usual of late.
@@ -60,6 +62,7 @@ class State:
     limit: int
     epochs: _weir_epochs.Epochs
     t: float = -math.inf
+    began: float = math.inf
     changed: float = -math.inf
     raised: float = -math.inf
     usual: float = 0.0
@@ -80,14 +83,14 @@ class Weir:
     """Decide by memory, failures, cores and throughput, whichever allows the least.
 
     Args:
-        memory, gpu_memory: shares of what there is that may be used.
+        memory, gpu_memory: shares of what there is that may be used, where it can be foreseen.
 
     Raises:
         ConfigurationError: a share that is none.
     """
 
-    memory: float = attrs.field(default=0.83, validator=_check.share)
-    gpu_memory: float = attrs.field(default=0.93, validator=_check.share)
+    memory: float = attrs.field(default=0.88, validator=_check.share)
+    gpu_memory: float = attrs.field(default=0.88, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""
@@ -103,7 +106,8 @@ class Weir:
             return decided(state, load, bounds, now.limit, "")
         limit = int(now.limit)
         usual = _usual(state.usual, now)
-        state = attrs.evolve(state, t=now.t, usual=usual, run_time=_run_time(usual, now))
+        run_time, first = _run_time(usual, now), min(state.began, now.t)
+        state = attrs.evolve(state, t=now.t, began=first, usual=usual, run_time=run_time)
         if limit != state.limit or began or dt > GAP:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t)
             changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
@@ -167,6 +171,9 @@ class Weir:
                 if now.t - weight.room_at <= STALE:
                     held = min(held, weight.room)
                 continue
+            if weight.since == math.inf:
+                late = min(LATEST, now.t - state.began)
+                weight = attrs.evolve(weight, since=now.t, late=late)
             weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled)
             most = _weir_memory.cap(weight, sight, now, state.run_time)
             weight = attrs.evolve(weight, room=most, room_at=now.t)
@@ -191,7 +198,11 @@ class Weir:
             room, _weir_cpu.reach(state.cpu, now, busy, state.epochs.window), state.bounds.ceiling
         )
         reach = min(reach, _weir_failures.reach(state.failures, now))
-        if now.t < state.heavy_until or state.failures.bad:
+        unseen = any(
+            _weir_memory.is_unseen(each, now, state.raised, state.run_time)
+            for each in (state.memory, state.gpu)
+        )
+        if now.t < state.heavy_until or state.failures.bad or unseen:
             reach = min(reach, now.limit)
         undone = _undone(state, now, dt, reach, room)
         if undone is not None:

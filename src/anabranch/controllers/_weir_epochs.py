@@ -9,16 +9,27 @@ itself has become slower, and that is the new measure. So it cannot drift in a l
 from __future__ import annotations
 
 import math
+import operator
 
 import attrs
 
 from anabranch._load import Load
 from anabranch.controllers._seen import percent
 from anabranch.controllers._weir_life import joined
-from anabranch.controllers._weir_window import Window, gain, slower, with_sample
+from anabranch.controllers._weir_window import (
+    Past,
+    Window,
+    ahead,
+    better,
+    gain,
+    remembered,
+    slower,
+    with_sample,
+)
 
 ENOUGH = 0.5  # gain from which on more is worth it
 ACCUSED = math.log(1.35)
+DEEPEST = 0.5  # of an accused limit: more would tell no more
 FIRST_WAIT, LONGEST_WAIT = 12.0, 90.0
 AGAIN = 3.0  # seconds to the next look below, where fewer did as well
 LONGEST_LOOK = 10.0  # seconds of measuring while growing
@@ -26,10 +37,12 @@ LONGEST_PROBE = 30.0
 PROBE = 1.25
 BRIEF = 0.3  # seconds of run time
 FEW = 12
+QUORUM = 0.75  # of the branches have ended before more are tried
 FEWEST = 4  # branches that convict nobody, and less than ...
 HASTE = 0.3  # ... of a run time neither
 DOUBT = 2.0  # by so much, over the number of branches, a witness is less sure than it seems
 SURE, OVERDUE, PROBED, CHARGED = 2.5, 1.5, 1.5, 3.0  # errors: to convict; late; a probe; to accuse
+SERVED, LIKELY, CLEAR = 0.5, 1.0, 3.0  # of rates: to acquit; to be probed next; to be probed now
 ENOUGH_ENDED = 12  # branches that make a witness
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 QUEUED = 0.15  # of log run time above the proven one: a probe goes down
@@ -58,6 +71,7 @@ class Epochs:
         risen: log run time of ``low`` above the proven one. charge: that of the accused limit.
         roof: a limit that was convicted. turn: where nothing speaks for either, the next probe
             goes up (1) or down (-1).
+        past: what was seen of other limits of late: the one that served more is probed first.
     """
 
     window: Window
@@ -75,6 +89,7 @@ class Epochs:
     turn: int = 1
     charge: float = 0.0
     roof: float = math.inf
+    past: Past = ()
 
 
 def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
@@ -115,7 +130,7 @@ def search(
         if state.mode in {"probe", "look"}
         else max(8.0 if state.mode == "grow" else 5.0, 3 * run_time)
     )
-    state = attrs.evolve(state, window=with_sample(state.window, now, dt, fades))
+    state = _seen(state, with_sample(state.window, now, dt, fades), now, run_time)
     if state.mode == "probe":
         return _probed(state, now, run_time)
     if state.mode == "look":
@@ -126,13 +141,19 @@ def search(
         return accused
     if state.mode == "grow":
         return _growing(state, now, run_time, reach)
-    return _held(state, now, reach)
+    return _held(state, now, run_time, reach)
+
+
+def _seen(state: Epochs, window: Window, now: Load, run_time: float) -> Epochs:
+    brief = window.span < run_time / 2  # no measure of what is served
+    past = state.past if brief else remembered(state.past, window, now.t)
+    return attrs.evolve(state, window=window, past=past)
 
 
 def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     window, low = state.window, state.low
-    quorum = max(now.limit / 2, ENOUGH_ENDED) if run_time < BRIEF else now.limit
-    enough = window.done >= min(quorum, now.limit) and window.n >= min(3, now.limit)
+    quorum = max(now.limit / 2, ENOUGH_ENDED) if run_time < BRIEF else QUORUM * now.limit
+    enough = window.done >= min(quorum, QUORUM * now.limit) and window.n >= min(3, now.limit)
     if low is None or low.limit >= window.limit:
         return _grow(state, now, reach, yields(window)) if enough else (state, now.limit, "")
     witness = state.proven or low
@@ -144,6 +165,8 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     over = window.span >= min(LONGEST_LOOK, max(3.0, 2 * run_time))
     early = witness.life.count < FEWEST or window.span < HASTE * run_time
     known = state.roof < math.inf and over  # a little more was far too much
+    served, doubt = _by_rates(low, window, run_time)
+    early = early or served - SERVED * doubt > ENOUGH  # no run time can convict it
     if lost - (0.0 if known else OVERDUE if over else SURE) * error > 0 and not early:
         target = _little(state, low, rise)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
@@ -160,6 +183,20 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     if long and lost >= 0:  # neither good nor bad: watch it
         return _hold(state, now, now.limit, 0.0), now.limit, ""
     return state, now.limit, ""
+
+
+def _by_rates(low: Window, high: Window, run_time: float) -> tuple[float, float]:
+    """Return the gain by what was served, and its standard error: infinite while all is young."""
+    if min(low.span, high.span) < run_time:
+        return 1.0, math.inf
+    width = math.log(high.limit / low.limit)
+    more, error = ahead(low, high)
+    return more / width, error / abs(width)
+
+
+def _bought(low: Window, high: Window, run_time: float) -> tuple[float, float]:
+    """Return the gain by run times or by what was served, whichever is known better."""
+    return min(gain(low, high), _by_rates(low, high, run_time), key=operator.itemgetter(1))
 
 
 def _grow(state: Epochs, now: Load, reach: float, cause: str) -> tuple[Epochs, float, str]:
@@ -199,7 +236,23 @@ def _hold(state: Epochs, now: Load, limit: float, wait: float) -> Epochs:
     )
 
 
-def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
+def _held(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
+    state = _watched(state, now)
+    window = state.window
+    due = now.t >= state.until
+    if window.n < 5 or (state.cpu or 0.0) > BUSY:
+        return state, now.limit, ""
+    if due or (state.wait <= FIRST_WAIT and window.span > max(2.0, 2 * run_time)):
+        target = better(state.past, window, reach, LIKELY if due else CLEAR)
+        if target:
+            target = min(target, 2 * int(now.limit))
+            state = attrs.evolve(state, mode="probe", low=window, window=Window(target))
+            return state, target, f"probe, {yields(window)}"
+    return _stepped(state, now, reach) if due else (state, now.limit, "")
+
+
+def _watched(state: Epochs, now: Load) -> Epochs:
+    """Return the state that has learnt from a limit which is held, and probes now if it sped up."""
     window, calm = state.window, state.calm
     if calm is None or calm.limit != window.limit:
         if window.span > 4 and window.n >= 20:
@@ -209,10 +262,18 @@ def _held(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
         if rise + 2 * math.sqrt(variance) < FASTER:
             state = attrs.evolve(state, calm=window, until=now.t)
     known = 0.0 if state.proven is None else state.proven.life.count
-    if known < 2 * ENOUGH_ENDED and window.life.count > 1.5 * known:  # this is known better
-        state = attrs.evolve(state, proven=window, risen=0.0)
-    if now.t < state.until or window.n < 5 or (state.cpu or 0.0) > BUSY:
-        return state, now.limit, ""
+    if known >= 2 * ENOUGH_ENDED or window.life.count <= 1.5 * known:
+        return state
+    if state.proven is not None and known >= ENOUGH_ENDED / 2:
+        rise, variance = slower(state.proven, window)
+        if rise - math.sqrt(variance) >= AGREES:  # they wait for each other here
+            return state
+    return attrs.evolve(state, proven=window, risen=0.0)  # this is known better
+
+
+def _stepped(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str]:
+    """Probe a small step up, or down."""
+    window = state.window
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
     step = max(1, round(now.limit * share))
     up = state.turn > 0
@@ -232,7 +293,7 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     if held is None or window.n < 5 or window.span < min(2.0, run_time):
         return state, now.limit, ""
     up = window.limit > held.limit
-    bought, error = gain(held, window)
+    bought, error = _bought(held, window, run_time)
     over = window.span >= min(LONGEST_PROBE, max(5.0, 5 * run_time))
     wait = min(LONGEST_WAIT, state.wait * 3)
     cause = f"{yields(window)}, at {held.limit} {held.rate:.3g}/s"
@@ -245,9 +306,12 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     if not over and bought - error < ENOUGH:
         return state, now.limit, ""
     if up:
-        return attrs.evolve(state, mode="grow", wait=FIRST_WAIT), now.limit, ""
+        state = attrs.evolve(state, mode="grow", wait=FIRST_WAIT)
+        if state.proven is not None and slower(state.proven, held)[0] > AGREES:
+            state = _with_proof(state, held)  # these were in nobody's way: the work is slower
+        return state, now.limit, ""
     # What costs throughput had been in nobody's way; more may be good, too.
-    return _hold(_with_proof(state, held), now, held.limit, FIRST_WAIT), held.limit, cause
+    return _hold(_with_proof(state, held), now, held.limit, wait), held.limit, cause
 
 
 def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
@@ -261,7 +325,7 @@ def _accused(state: Epochs, now: Load) -> tuple[Epochs, float, str] | None:
     rise, variance = slower(proven, window)
     if rise - CHARGED * math.sqrt(variance) < ACCUSED:
         return None
-    target = max(1, math.floor(now.limit * max(0.25, min(1.0, math.exp(-rise) * SPARE))))
+    target = max(1, math.floor(now.limit * max(DEEPEST, min(1.0, math.exp(-rise) * SPARE))))
     if target >= now.limit:
         return None
     cause = f"run time {math.exp(window.mean):.3g} s, {math.exp(proven.mean):.3g} s unloaded"
@@ -310,6 +374,8 @@ def _with_proof(state: Epochs, held: Window | None = None) -> Epochs:
     window, proven = state.window, state.proven
     if held is not None or proven is None:
         return attrs.evolve(state, proven=held or window, risen=0.0)
+    if proven.life.count < ENOUGH_ENDED and proven.life.count < window.life.count:
+        return attrs.evolve(state, proven=window, risen=0.0)  # a few are no measure for many
     rise, variance = slower(proven, window)
     error = math.sqrt(variance)
     if rise < -2 * error:

@@ -18,6 +18,7 @@ FAILED = 0.10  # above the usual share
 PAUSE = 20.0  # seconds for which a refused limit is not tried again; doubles
 LONGEST = 240.0
 STEP = 1.25  # by which a refused limit is tried again
+LEAST, EASED, HARD = 0.5, 0.9, 2.0  # shares of a limit that a cut leaves; less the more have failed
 
 
 @attrs.frozen
@@ -83,9 +84,10 @@ def heed(
         cause = f"{state.failed:.0f} of {ended:.0f} failed"
         if now.t - raised_at < run_time + 2.0:
             return _cut(state, now, dt, run_time, cause + " after a raise")
-        if not state.back:
-            target = _served(state, now, dt, run_time)
-            state = attrs.evolve(state, cut_at=now.t, back=int(now.limit))
+        back = state.back or int(now.limit)
+        target = max(LEAST * back, _served(state, now, dt, run_time))
+        if target < now.limit:  # in steps: who is too many is not always known at once
+            state = attrs.evolve(state, cut_at=now.t, back=back)
             return state, target, cause
     return state, math.inf, ""
 
@@ -113,7 +115,9 @@ def _cut(
 ) -> tuple[Failures, float, str]:
     target = _served(state, now, dt, run_time)
     again = now.t < state.until + 2 * state.pause
-    pause = min(LONGEST, state.pause * 2) if again and state.until > 0 else PAUSE
+    pause = PAUSE
+    if again and state.until > 0:  # cuts before the pause is over are parts of one
+        pause = state.pause if now.t < state.until else min(LONGEST, state.pause * 2)
     state = attrs.evolve(
         state,
         cut_at=now.t,
@@ -131,9 +135,12 @@ def _cut(
 def _served(state: Failures, now: Load, dt: float, run_time: float) -> float:
     """Return the limit that was served, by Little's law, at least half of the present one.
 
-    All failures are asked so, or a refusal would cost less than another failure.
+    What few samples say of it is vague, so where few have failed little is cut. All failures are
+    asked so, or a refusal would cost less than another failure.
     """
     served = state.finished / max(state.span, 1e-9) * run_time
     if now.finished >= 5:
         served = now.finished / dt * run_time
-    return max(now.limit / 2, min(served, now.limit * 0.95))
+    share = state.failed / max(1.0, state.failed + state.finished)
+    least = max(LEAST, EASED - HARD * share)
+    return now.limit * max(least, min(served / now.limit, 0.95))

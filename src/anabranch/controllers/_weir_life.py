@@ -22,8 +22,11 @@ AGES = 48
 EDGES = tuple([0.004 * RATIO**place for place in range(AGES)])  # seconds, up to 144
 LOG = math.log(RATIO)
 MOST = 9  # steps of RATIO that are looked at, either way
+NONE = 1e-9  # of branches, or of their seconds, is nothing; what is divided by it stays a number
 RARE = 2.0  # of hazard summed over ages: one of seven is left
+KNOWN = 4  # of those that were counted: the age that so few of them reach is known, too
 STEEP = 0.4  # the least that a change of speed must change what is expected, by its logarithm
+LUCK = 0.3  # over the number of those seen before, of the variance: they may be of one kind only
 
 
 @attrs.frozen
@@ -87,6 +90,9 @@ def slowed(before: Life, after: Life) -> tuple[float, float]:
     seen = max(after.count, 0.5)
     step = 0
     here, vague = _expected(before, hazard, after, 0)
+    while here <= 0 and after.count >= 1 and step > -MOST:  # none ended so young before
+        step -= 1
+        here, vague = _expected(before, hazard, after, step)
     if here <= 0:
         return 0.0, math.inf
     way = 1 if here > seen else -1
@@ -101,7 +107,7 @@ def slowed(before: Life, after: Life) -> tuple[float, float]:
         steep = max(STEEP, way * (math.log(here) - math.log(there)) / LOG)
         rest = min(1.0, max(0.0, way * (math.log(here) - math.log(seen)) / LOG / steep))
     rise = LOG * (step + way * rest)
-    return rise, (1 / seen + vague) / steep**2
+    return rise, (1 / seen + vague) / steep**2 + LUCK / before.count
 
 
 def _hazard(life: Life) -> list[float]:
@@ -113,12 +119,13 @@ def _hazard(life: Life) -> list[float]:
     last = max(place for place, each in enumerate(life.ended) if each > 0)
     found: list[float] = []
     sum_ = 0.0
+    rare = max(RARE, math.log(max(life.count, 1.0) / KNOWN))
     for place, (ended, spent) in enumerate(zip(life.ended, life.spent, strict=True)):
-        each = ended / spent if spent > 0 else 0.0
+        each = ended / spent if spent > NONE else 0.0
         if place > last and spent <= 0:
             each = found[-1]
         width = EDGES[place] * (RATIO - 1) if place else EDGES[1]
-        found.append(each if sum_ < RARE else 0.0)
+        found.append(each if sum_ < rare else 0.0)
         sum_ += each * width
     return found
 
@@ -133,6 +140,6 @@ def _expected(before: Life, hazard: list[float], after: Life, step: int) -> tupl
         part = spent * hazard[source]
         total += part
         square += part * part / max(before.ended[source], 1.0)
-    if total <= 0:
+    if total < NONE:
         return 0.0, math.inf
     return total * RATIO**-step, square / total**2

@@ -3,8 +3,9 @@
 What matters is the most that a branch has weighed on average: where all grow at once that is a
 grown branch, and where they come and go it is less, which is the credit for seldom being all grown
 at once. It is forgotten slowly. A limit is raised at most once in a run time, so that what it will
-weigh has been seen before the next raise. And if memory is going to be full soon, whoever fills
-it, nothing is started.
+weigh has been seen before the next raise. How much of the memory may be used depends on how well
+its readings were foreseen: who is surprised often, or reads late, leaves more of it free. And if
+memory is going to be full soon, whoever fills it, nothing is started.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ LATE = 5.0  # seconds after which half of those who have ended are forgotten
 HEAVIER = 0.05
 SIGMAS = 2.0
 CHANCE = 0.3
+UNSURE = 0.4  # of the usual surprise is left free, as a share of all memory
+BLIND = 0.12  # likewise where readings are a run time late, or more
+LEAST = 0.85  # of what may be used is used, however unsure
+ODD = 0.01  # variance of the surprises that is supposed at first
+HALF = 0.5  # full: below that it is no matter how heavy those will be that have just begun
+NEAR = 3.0  # times the limit: with so much room a raise needs no watching
 EVEN = 0.5  # seconds over which what a branch weighs now is averaged, by half-life
 HIGHEST = 6.0  # seconds after which the most of that counts half, or as many run times
 SHOWN = 2.0
@@ -45,6 +52,7 @@ class Weight:
         surprise, wonder: by what share our memory is more than expected, averaged; its variance.
         room, room_at: how many branches fitted, and when that was seen.
         mean, peak: of a branch that runs, whatever its age: averaged, and the most of late.
+        since, late: when it was seen first, and how long that was after the beginning, seconds.
     """
 
     each: float = 0.0
@@ -59,11 +67,13 @@ class Weight:
     total: float | None = None
     full: float = 0.0
     surprise: float = 0.0
-    wonder: float = 0.0
+    wonder: float = ODD
     room: float = math.inf
     room_at: float = -math.inf
     mean: float = 0.0
     peak: float = 0.0
+    since: float = math.inf
+    late: float = 0.0
 
 
 @attrs.frozen
@@ -109,7 +119,8 @@ def weigh(
     own = max(0.0, sight.used - weight.idle) if sight.own is None else min(sight.own, sight.used)
     others = sight.used - own
     if sight.own is not None and not weight.told:
-        weight = Weight(told=True)  # until now all of it was taken for ours
+        # Until now all of it was taken for ours.
+        weight = Weight(told=True, since=weight.since, late=weight.late)
     weight = attrs.evolve(weight, total=sight.total, full=sight.full)
     if weight.quick is None:
         weight = attrs.evolve(weight, quick=others, slow=others)
@@ -124,21 +135,25 @@ def weigh(
     if not now.in_use:
         return weight
     guesses = heard(weight.guesses, now.t, own, now.in_use, now.ages, dt, run_time)
-    present, grown = mixed(guesses)
+    found = mixed(guesses)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 0.5 * run_time))
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
-    expected = present * grown * now.in_use
-    weight = _surprised(weight, own - expected, expected, dt)
-    if settled and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
+    weight = _surprised(weight, own - found.reading, found.reading, dt)
+    unseen = settled and sight.full > HALF
+    if unseen and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
         # They are heavier than before; those who have just begun have not shown it yet.
-        extra = max(extra, SHOWN * weight.surprise * present)
-    now_each = own / now.in_use
+        extra = max(extra, SHOWN * weight.surprise * found.each)
+    now_each = own / max(now.in_use, guesses.crowd)
     mean = now_each + (weight.mean - now_each) * 0.5 ** (dt / EVEN)
     peak = max(mean, weight.peak * 0.5 ** (dt / (HIGHEST * max(1.0, run_time))))
     weight = attrs.evolve(weight, mean=mean, peak=peak)
     slowly = weight.grown * 0.5 ** (dt / (PEAK * max(1.0, run_time)))
     return attrs.evolve(
-        weight, guesses=guesses, each=max(kept, present), extra=extra, grown=max(slowly, grown)
+        weight,
+        guesses=guesses,
+        each=max(kept, found.each),
+        extra=extra,
+        grown=max(slowly, found.grown),
     )
 
 
@@ -165,13 +180,28 @@ def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
         if not now.queued:
             grown = 1.0  # who comes after a rest will come at once
         usual = max(each * grown, weight.peak)
-        spare = sight.share * sight.total - others - soon - now.limit * usual
+        spare = _usable(weight, sight, run_time) * sight.total - others - soon - now.limit * usual
         most = now.limit + spare / (max(each, usual) if spare > 0 else usual)
     if soon and sight.used + soon > FULL * sight.total:
         most = min(most, now.in_use * 0.5)
     if _is_full(sight) and now.in_use <= now.limit:
         most = min(most, now.in_use * min(EASED, sight.share / sight.full))
     return max(most, 0.0)
+
+
+def _usable(weight: Weight, sight: Sight, run_time: float) -> float:
+    """Return the share of memory that may be used, as well as it was foreseen until now."""
+    late = min(1.0, weight.late / max(run_time, 0.1))
+    unsure = UNSURE * math.sqrt(weight.wonder) + BLIND * late
+    return max(LEAST * sight.share, sight.share - unsure)
+
+
+def is_unseen(weight: Weight, now: Load, raised: float, run_time: float) -> bool:
+    """Tell whether what the last raise weighs has not been seen yet, and may be too much."""
+    late = weight.late
+    if now.t < weight.since + late + min(run_time, late):
+        return weight.since < math.inf
+    return now.t < raised + run_time + late and weight.room < NEAR * now.limit
 
 
 def _is_full(sight: Sight) -> bool:

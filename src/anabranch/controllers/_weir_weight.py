@@ -3,7 +3,9 @@
 Nobody tells how long a branch grows, nor how late memory is read, so several of both are supposed.
 Under each pair those that ran are worth so many grown branches, by their ages, and memory over that
 number is a weight. The right pair explains all samples by one weight; so weights are mixed by how
-well they do. A ramp much longer than the oldest branch explains anything, and is not asked yet.
+well they do, from the first sample on: what is seen at the beginning, when all are young, tells the
+pairs apart, and later hardly anything does. A ramp much longer than the oldest branch explains
+anything, and is not believed yet.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import attrs
 RAMPS = (0.0, *(0.25 * 140 ** (i / 16) for i in range(17)))  # seconds, up to 35
 LATE = (0.0, 1.0, 2.0)  # seconds by which a reading is late
 BEYOND = 1.3  # times the oldest age: longer ramps are not asked
-FADES = 20.0  # seconds after which what was explained counts half
+FADES = 60.0  # seconds after which what was explained counts half
 QUICK = 1.5  # likewise for the weight itself, or half a run time
-BELIEF = 3.0  # how much more a better one is believed
+BELIEF, MOST_BELIEF = 3.0, 20.0  # how much more a better one is believed, after few and many
+BELIEF_EACH = 0.2  # samples, which are no independent witnesses
 NEW = 0.5
 FAINT = 3e-3  # unexplained share below which no pair is better than another
 
@@ -28,8 +31,8 @@ FAINT = 3e-3  # unexplained share below which no pair is better than another
 class Guess:
     """Remember what one pair has explained: sums over the samples, older ones fading.
 
-    ``n``, memory, grown branches, their squares and product; ``own``, ``load``, ``count`` fade
-    sooner: memory, grown branches, branches.
+    ``n``, grown branches squared, times memory, memory squared; ``own`` and ``load``, memory and
+    grown branches, fade sooner.
     """
 
     n: float = 0.0
@@ -42,11 +45,20 @@ class Guess:
 
 @attrs.frozen
 class Guesses:
-    """Remember what each pair has explained, the oldest age seen, and the loads of late."""
+    """Remember what each pair has explained, the oldest age seen, and the loads of late.
+
+    ``seen`` is how many grown branches the last reading was of, under each pair.
+    """
 
     each: tuple[Guess, ...] = (Guess(),) * (len(RAMPS) * len(LATE))
     oldest: float = 0.0
     past: tuple[tuple[float, float, tuple[float, ...]], ...] = ()
+    seen: tuple[float, ...] = ()
+
+    @property
+    def crowd(self) -> float:
+        """The most branches at once of late: a reading may be of any of these moments."""
+        return max([count for _, count, _ in self.past])
 
 
 def heard(
@@ -65,17 +77,17 @@ def heard(
     while len(past) > 1 and past[1][0] <= t - LATE[-1]:
         past = past[1:]
     keep, soon = 0.5 ** (dt / FADES), 0.5 ** (dt / max(QUICK, 0.5 * run))
-    each = []
+    each, seen = [], []
     place = 0
     for late in LATE:
-        then = [one for one in past if one[0] <= t - late + 1e-6]
-        for index, ramp in enumerate(RAMPS):
+        then = [loads for when, _, loads in past if when <= t - late + 1e-6]
+        for index in range(len(RAMPS)):
             guess = guesses.each[place]
             place += 1
-            if then and ramp <= BEYOND * (oldest - late):
-                guess = _told(guess, own, then[-1][2][index], keep, soon)
-            each.append(guess)
-    return Guesses(tuple(each), oldest, past)
+            load = then[-1][index] if then else 0.0
+            seen.append(load)
+            each.append(_told(guess, own, load, keep, soon) if then else guess)
+    return Guesses(tuple(each), oldest, past, tuple(seen))
 
 
 def _loads(found: list[float], count: float) -> tuple[float, ...]:
@@ -101,19 +113,39 @@ def _told(guess: Guess, own: float, load: float, keep: float, soon: float) -> Gu
     )
 
 
-def mixed(guesses: Guesses) -> tuple[float, float]:
-    """Return the weight of a grown branch, 0 if unknown, and what share of them is grown now."""
-    total = weight = grown = 0.0
+@attrs.frozen
+class Mixed:
+    """Say what is believed of all pairs together.
+
+    Attributes:
+        each: what a grown branch weighs, bytes; 0 if unknown. grown: which share of them is.
+        reading: the memory that was to be read just now, bytes.
+    """
+
+    each: float = 0.0
+    grown: float = 1.0
+    reading: float = 0.0
+
+
+def mixed(guesses: Guesses) -> Mixed:
+    """Return what is believed, each pair by how well it explains what was seen."""
+    total = weight = grown = reading = 0.0
     most = max([guess.n for guess in guesses.each])
+    power = min(MOST_BELIEF, max(BELIEF, BELIEF_EACH * most))
     _, count, loads = guesses.past[-1]
     for place, guess in enumerate(guesses.each):
+        index = place % len(RAMPS)
+        if RAMPS[index] > BEYOND * (guesses.oldest - LATE[place // len(RAMPS)]):
+            continue
         if guess.n < NEW * min(most, 60) or guess.load <= 0 or guess.xx <= 0 or guess.yy <= 0:
             continue
         unexplained = max(0.0, 1 - guess.xy * guess.xy / guess.xx / guess.yy)
-        belief = (unexplained + FAINT) ** -BELIEF
+        belief = (unexplained + FAINT) ** -power
+        each = guess.own / guess.load
         total += belief
-        weight += belief * guess.own / guess.load
-        grown += belief * loads[place % len(RAMPS)] / count
+        weight += belief * each
+        grown += belief * loads[index] / count
+        reading += belief * each * guesses.seen[place]
     if not total:
-        return 0.0, 1.0
-    return weight / total, grown / total
+        return Mixed()
+    return Mixed(weight / total, grown / total, reading / total)

@@ -15,6 +15,10 @@ from anabranch._load import Load
 from anabranch.controllers._weir_life import Life, lived, slowed
 
 LEAST = 1e-4  # seconds: shorter run times are this
+TELL = 5  # branches that tell a rate
+UNEVEN = 1.5  # of the variance that chance alone gives a rate
+MORE = 0.05  # of log rate: less is not worth a move
+KEPT, LEFT = 120.0, 8  # seconds for which limits are remembered that were left, and how many
 
 
 @attrs.frozen
@@ -54,6 +58,9 @@ class Window:
         return (spread + 1e-3) / self.n
 
 
+Past = tuple[tuple[float, Window], ...]  # what was seen of limits, and until when
+
+
 def with_sample(window: Window, now: Load, dt: float, half_life: float = math.inf) -> Window:
     """Return the window with one more sample; older ones fade."""
     keep = 0.5 ** (dt / half_life) if half_life < math.inf else 1.0
@@ -84,3 +91,31 @@ def gain(low: Window, high: Window) -> tuple[float, float]:
     width = math.log(high.limit / low.limit)
     rise, variance = slower(low, high)
     return 1 - rise / width, math.sqrt(variance) / abs(width)
+
+
+def ahead(low: Window, high: Window) -> tuple[float, float]:
+    """Return by how much the log rate rose from one window to another, and its standard error.
+
+    It is the plainest measure, but says nothing until as many end as begin: in a run time.
+    """
+    if min(low.done, high.done) < TELL:
+        return 0.0, math.inf
+    return math.log(high.rate / low.rate), math.sqrt(UNEVEN / low.done + UNEVEN / high.done)
+
+
+def remembered(past: Past, window: Window, t: float) -> Past:
+    """Return what was seen of the limits of late, this window among them."""
+    others = [each for each in past if each[1].limit != window.limit and each[0] > t - KEPT]
+    return (*others[1 - LEFT :], (t, window))
+
+
+def better(past: Past, window: Window, reach: float, errors: float) -> int:
+    """Return the limit within ``reach`` that served more, by so many ``errors``; 0 for none."""
+    found, most = 0, MORE
+    for _, one in past:
+        if one.limit == window.limit or one.limit > reach:
+            continue
+        more, error = ahead(window, one)
+        if more - errors * error > most:
+            found, most = one.limit, more - errors * error
+    return found

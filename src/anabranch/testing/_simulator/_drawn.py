@@ -31,7 +31,9 @@ FIRST_WAVE: Final = 10  # the most that a scenario of many cores begins with
 KINDS: Final = ("cpu", "waits", "mixed", "calls", "calls", "refusals", "heavy", "heavy", "gpu")
 MOST: Final = 250.0  # branches a second at best: a scenario should take no longer than that
 ROOM: Final = 0.8  # of the memory, for the branches that fit into it
+GPU_ROOM: Final = 0.9
 SPARE: Final = 0.2  # of the memory of branches is still free where they fill what they may
+GPU_SPARE: Final = 0.1
 
 
 def drawn(seed: int) -> Scenario:
@@ -51,7 +53,7 @@ def drawn(seed: int) -> Scenario:
     senses = _senses(rng, end)
     return Scenario(
         name=f"drawn-{seed}",
-        phases=[_survivable(phase, work, senses) for phase in phases],
+        phases=_survivable(phases, senses),
         machine=machine,
         downstream=downstream,
         neighbours=neighbours,
@@ -60,15 +62,23 @@ def drawn(seed: int) -> Scenario:
     )
 
 
-def _survivable(phase: Phase, before: Work, senses: Senses) -> Phase:
-    """Return the phase with work no heavier than what fits until anybody can have seen it."""
-    unseen = 1.0 + senses.late + before.onset + before.ramp / 2
-    most = 1 + SPARE * alone(before) / unseen
-    work = phase.work
-    if max(work.memory - most * before.memory, work.gpu_memory - most * before.gpu_memory) <= 0:
-        return phase
-    heavier = attrs.evolve(work, memory=most * before.memory, gpu_memory=most * before.gpu_memory)
-    return attrs.evolve(phase, work=heavier)
+def _survivable(phases: list[Phase], senses: Senses) -> list[Phase]:
+    """Return the phases, each with work no heavier than what fits until anybody can have seen it.
+
+    Where all times are constant branches begin together: all are heavier when it is seen.
+    """
+    kept = phases[:1]
+    for phase in phases[1:]:
+        before, work = kept[-1].work, phase.work
+        seen = 1.0 + senses.late + before.onset + before.ramp / 2
+        together = before.cpu.shape == before.wait.shape == "constant"
+        times = alone(before) / seen
+        times = min(1.0, times) if together else times
+        memory = min(work.memory, before.memory * (1 + SPARE * times))
+        gpu_memory = min(work.gpu_memory, before.gpu_memory * (1 + GPU_SPARE * times))
+        work = attrs.evolve(work, memory=memory, gpu_memory=gpu_memory)
+        kept.append(attrs.evolve(phase, work=work))
+    return kept
 
 
 def _phases(
@@ -135,7 +145,7 @@ def _heavy(rng: random.Random, kind: str, machine: Machine, best: int) -> Work:
     cpu = whole * min(1.0, machine.cores / fits) * rng.uniform(0.3, 0.9)
     weight = ROOM * (1 - machine.taken) * machine.memory / fits
     if machine.gpu_memory is not None:
-        weight = (ROOM + 0.1) * machine.gpu_memory / fits
+        weight = GPU_ROOM * machine.gpu_memory / fits
     return Work(
         cpu=Times(cpu, rng.choice(("constant", "exponential"))),
         wait=Times(whole - cpu, rng.choice(("constant", "exponential"))),

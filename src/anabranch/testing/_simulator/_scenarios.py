@@ -112,8 +112,9 @@ def _downstream() -> list[Scenario]:
 
 
 def _memory() -> list[Scenario]:
-    light = Work(cpu=Times(6, "exponential"), wait=Times(1), memory=0.36 * GIB, ramp=4)
-    twice = Work(cpu=Times(6, "exponential"), wait=Times(1), memory=0.75 * GIB, ramp=4)
+    # As in drawn scenarios, it becomes no heavier than what fits until anybody can have seen it.
+    light = Work(cpu=Times(10, "exponential"), wait=Times(2), memory=0.375 * GIB, ramp=2)
+    twice = Work(cpu=Times(10, "exponential"), wait=Times(2), memory=0.75 * GIB, ramp=2)
     device = Work(wait=Times(4, "exponential"), cpu=Times(0.1), gpu_memory=1.4 * GIB, ramp=1)
     herd = Work(cpu=Times(3.8, "exponential"), memory=0.65 * GIB, ramp=3)
     spare = Work(cpu=Times(4, "exponential"), memory=0.32 * GIB, ramp=2)
@@ -123,7 +124,7 @@ def _memory() -> list[Scenario]:
         Scenario(name="heavy", phases=[Phase(seconds=180, work=HEAVY)], machine=big),
         Scenario(
             name="weight-doubles",
-            phases=[Phase(seconds=80, work=light), Phase(seconds=80, work=twice)],
+            phases=[Phase(seconds=100, work=light), Phase(seconds=100, work=twice)],
             machine=big,
         ),
         Scenario(
