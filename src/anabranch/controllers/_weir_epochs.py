@@ -178,7 +178,8 @@ def _growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[E
     # Too low costs half and too high little, so what cannot be known is taken for good.
     lenient = (enough and vague) or (over and (long or width < NARROW))
     lenient = lenient and (vague or rise - error < ACCUSED)
-    if (lost < 0 and (enough or over)) or (lost < error and lenient):
+    good = (lost < 0 and (enough or over)) or (lost < error and lenient)
+    if good and window.done:
         return _grow(state, now, reach, yields(window))
     if long and lost >= 0:  # neither good nor bad: watch it
         return _hold(state, now, now.limit, 0.0), now.limit, ""
