@@ -20,6 +20,7 @@ from anabranch.controllers import (
     _weir_failures,
     _weir_memory,
     _weir_rest,
+    _weir_search,
 )
 from anabranch.controllers._seen import decided, percent, seen
 from anabranch.controllers._weir_window import Window
@@ -213,11 +214,11 @@ class Weir:
         lowered = state.changed > state.raised
         if lowered and now.t - dt < state.changed + SETTLE * state.run_time:
             return state, stay
-        excused = busy is not None and busy > _weir_epochs.EXCUSED
+        excused = busy is not None and busy > _weir_search.EXCUSED
         excused = excused and not _weir_cpu.is_innocent(state.cpu, state.epochs.window)
         top = now.limit >= state.bounds.ceiling
         epochs = attrs.evolve(state.epochs, excused=excused, top=top)
-        epochs, most, cause = _weir_epochs.search(epochs, now, dt, state.run_time, reach)
+        epochs, most, cause = _weir_search.search(epochs, now, dt, state.run_time, reach)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
 
 

@@ -8,6 +8,7 @@ which branches end, which needs no time to settle.
 from __future__ import annotations
 
 import math
+import operator
 
 import attrs
 
@@ -103,6 +104,20 @@ def ahead(low: Window, high: Window) -> tuple[float, float]:
     return math.log(high.rate / low.rate), math.sqrt(UNEVEN / low.done + UNEVEN / high.done)
 
 
+def by_rates(low: Window, high: Window, run_time: float) -> tuple[float, float]:
+    """Return the gain by what was served, and its standard error: infinite while all is young."""
+    if min(low.span, high.span) < run_time:
+        return 1.0, math.inf
+    width = math.log(high.limit / low.limit)
+    more, error = ahead(low, high)
+    return more / width, error / abs(width)
+
+
+def surest_gain(low: Window, high: Window, run_time: float) -> tuple[float, float]:
+    """Return the gain by run times or by what was served, whichever is known better."""
+    return min(gain(low, high), by_rates(low, high, run_time), key=operator.itemgetter(1))
+
+
 def remembered(past: Past, window: Window, t: float) -> Past:
     """Return what was seen of the limits of late, this window among them."""
     others = [each for each in past if each[1].limit != window.limit and each[0] > t - KEPT]
@@ -119,3 +134,8 @@ def better(past: Past, window: Window, reach: float, errors: float) -> int:
         if more - errors * error > most:
             found, most = one.limit, more - errors * error
     return found
+
+
+def yields(window: Window) -> str:
+    """Say what a window has seen."""
+    return f"{window.rate:.3g}/s, run time {math.exp(window.mean):.3g} s"
