@@ -49,7 +49,7 @@ class Shared(Crowd):
     [
         (0.3, 0.9, None, DOWN_WITHIN),
         (0.5, 0.5, 8, DOWN_WITHIN),
-        (0.2, 0.4, None, 8.0),  # run times of the quiet before weigh on: slower than is asked
+        (0.2, 0.4, None, 9.0),  # run times of the quiet before weigh on: slower than is asked
     ],
 )
 async def test_the_limit_goes_down_for_a_neighbour_and_comes_back_after_it(

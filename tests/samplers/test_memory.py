@@ -6,6 +6,7 @@ import sys
 import psutil
 import pytest
 
+from anabranch.samplers import _tree
 from anabranch.samplers._memory import MB, memory_mb
 from anabranch.samplers._tree import tree
 
@@ -88,6 +89,7 @@ def test_a_table_that_cannot_be_read_is_told(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(psutil.Process, "children", children)
+    monkeypatch.setattr(_tree, "descendants_of", lambda pid: None)
     with pytest.raises(type(error)):
         memory_mb()
 

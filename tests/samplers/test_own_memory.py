@@ -134,7 +134,7 @@ def test_the_table_is_read_seldom_where_that_takes_long(clock):
         clock.now += 0.002
         return []
 
-    descendants = Descendants(walk, clock)
+    descendants = Descendants(walk, clock, clock)
     began = clock.now
     while clock.now < began + 100:
         descendants.list()
@@ -151,11 +151,25 @@ def test_a_slow_table_is_read_every_ten_seconds_all_the_same(clock):
         clock.now += 3
         return []
 
-    descendants = Descendants(walk, clock)
+    descendants = Descendants(walk, clock, clock)
     descendants.list()
     clock.now += LONGEST_PAUSE_S
     descendants.list()
     assert len(walks) == 2
+
+
+def test_what_others_make_it_wait_is_no_cost(clock):
+    walks = []
+
+    def walk():
+        walks.append(clock.now)
+        clock.now += 3
+        return []
+
+    descendants = Descendants(walk, clock, lambda: 0.0)
+    for _ in range(4):
+        descendants.list()
+    assert len(walks) == 4
 
 
 def test_this_process_comes_first():

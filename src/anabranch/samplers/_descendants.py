@@ -1,8 +1,9 @@
-"""List this process's descendants without looking at every process of the machine each time.
+"""List this process's descendants, seldom enough that it costs next to nothing.
 
-psutil reads the parent of each process there is: a thousandth of a second for a hundred of them.
-So what was found is kept for five hundred times as long as it took to find, at most ten seconds:
-a fifth of a percent of a core, whatever the machine runs. So long a new child may go unseen.
+What was found is kept for five hundred times the CPU time that it took to find, at most ten
+seconds: a fifth of a percent of a core, whatever the machine runs. So long a new child may go
+unseen, and is taken for somebody else: a tenth of a second on Linux, where each process tells whom
+it has started, and a second or more where psutil must look at every process there is.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ class Descendants:
 
     Args:
         walk: reads the table of processes.
-        clock: real seconds.
+        clock: real seconds. spent: seconds of CPU of this thread: others may make it wait.
     """
 
     def __init__(
         self,
         walk: Callable[[], list[psutil.Process]] = tree,
         clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
         self._walk = walk
         self._clock = clock
+        self._spent = spent
         self._lock = threading.Lock()
         self._processes: list[psutil.Process] = []
         self._again = float("-inf")
@@ -45,9 +48,9 @@ class Descendants:
             psutil.Error, OSError: the table of processes cannot be read.
         """
         with self._lock:
-            began = self._clock()
-            if began >= self._again:
+            if self._clock() >= self._again:
+                began = self._spent()
                 self._processes = self._walk()
-                ended = self._clock()
-                self._again = ended + min(LONGEST_PAUSE_S, PAUSES * (ended - began))
+                took = self._spent() - began
+                self._again = self._clock() + min(LONGEST_PAUSE_S, PAUSES * took)
             return self._processes
