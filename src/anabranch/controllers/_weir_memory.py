@@ -29,6 +29,7 @@ UNSURE = 0.4  # of the usual surprise is left free, as a share of all memory
 BLIND = 0.12  # likewise where readings are a run time late, or more
 LEAST = 0.85  # of what may be used is used, however unsure
 ODD = 0.01  # variance of the surprises that is supposed at first
+YOUNG = 0.5  # of grown ones: what is read is compared with no less, or a little were a surprise
 HALF = 0.5  # full: below that it is no matter how heavy those will be that have just begun
 NEAR = 3.0  # times the limit: with so much room a raise needs no watching
 EVEN = 0.5  # seconds over which what a branch weighs now is averaged, by half-life
@@ -53,6 +54,7 @@ class Weight:
         room, room_at: how many branches fitted, and when that was seen.
         mean, peak: of a branch that runs, whatever its age: averaged, and the most of late.
         since, late: when it was seen first, and how long that was after the beginning, seconds.
+        own: what was read last of our memory.
     """
 
     each: float = 0.0
@@ -74,6 +76,7 @@ class Weight:
     peak: float = 0.0
     since: float = math.inf
     late: float = 0.0
+    own: float = 0.0
 
 
 @attrs.frozen
@@ -117,11 +120,11 @@ def weigh(
     if now.in_use == 0 and sight.own is None:
         weight = attrs.evolve(weight, idle=sight.used)
     own = max(0.0, sight.used - weight.idle) if sight.own is None else min(sight.own, sight.used)
-    others = sight.used - own
+    others = sight.used - own - _gone(weight, sight.used - own, own, now)
     if sight.own is not None and not weight.told:
         # Until now all of it was taken for ours.
         weight = Weight(told=True, since=weight.since, late=weight.late)
-    weight = attrs.evolve(weight, total=sight.total, full=sight.full)
+    weight = attrs.evolve(weight, total=sight.total, full=sight.full, own=own)
     if weight.quick is None:
         weight = attrs.evolve(weight, quick=others, slow=others)
     quick = weight.quick or 0.0
@@ -138,7 +141,8 @@ def weigh(
     found = mixed(guesses)
     kept = weight.each * 0.5 ** (dt / max(FORGOTTEN, 0.5 * run_time))
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
-    weight = _surprised(weight, own - found.reading, found.reading, dt)
+    likely = max(found.reading, YOUNG * found.each * now.in_use)
+    weight = _surprised(weight, own - found.reading, likely, dt)
     unseen = settled and sight.full > HALF
     if unseen and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
         # They are heavier than before; those who have just begun have not shown it yet.
@@ -155,6 +159,14 @@ def weigh(
         extra=extra,
         grown=max(slowly, found.grown),
     )
+
+
+def _gone(weight: Weight, others: float, own: float, now: Load) -> float:
+    """Return what branches that ended between two readings still had in the first of them."""
+    if weight.quick is None:
+        return 0.0
+    ended = weight.each * (now.finished + now.failed)
+    return max(0.0, min(others - weight.quick, weight.own - own, ended))
 
 
 def _surprised(weight: Weight, more: float, expected: float, dt: float) -> Weight:
@@ -200,7 +212,7 @@ def is_unseen(weight: Weight, now: Load, raised: float, run_time: float) -> bool
     """Tell whether what the last raise weighs has not been seen yet, and may be too much."""
     late = weight.late
     if now.t < weight.since + late + min(run_time, late):
-        return weight.since < math.inf
+        return weight.room < math.inf
     return now.t < raised + run_time + late and weight.room < NEAR * now.limit
 
 

@@ -73,11 +73,7 @@ def search(
             return grow(fresh, now, reach, f"cpu fell from {percent(before)} to {percent(now.cpu)}")
         else:
             state = attrs.evolve(state, fell=min(state.fell, now.t))
-    fades = (
-        math.inf
-        if state.mode in {"probe", "look"}
-        else max(8.0 if state.mode == "grow" else 5.0, 3 * run_time)
-    )
+    fades = _fades(state, now, run_time)
     state = _seen(state, with_sample(state.window, now, dt, fades), now, run_time)
     if state.mode == "probe":
         return _probed(state, now, run_time)
@@ -90,6 +86,14 @@ def search(
     if state.mode == "grow":
         return growing(state, now, run_time, reach)
     return _held(state, now, run_time, reach)
+
+
+def _fades(state: Epochs, now: Load, run_time: float) -> float:
+    """Return after how many seconds what was seen counts half; never, while it is waited for."""
+    first = state.mode == "grow" and state.low is None and state.window.done < now.limit
+    if first or state.mode in {"probe", "look"}:
+        return math.inf
+    return max(8.0 if state.mode == "grow" else 5.0, 3 * run_time)
 
 
 def _seen(state: Epochs, window: Window, now: Load, run_time: float) -> Epochs:
