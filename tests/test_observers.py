@@ -134,9 +134,9 @@ def test_events_of_many_threads_all_arrive():
 
 
 def test_a_delivery_that_had_no_event_starts_no_thread():
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of others may yet end
     Delivery(print).close()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 async def test_a_limit_that_moves_is_heard_with_both_values():
