@@ -11,7 +11,7 @@ import inspect
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from anabranch._branch import Branch
@@ -55,6 +55,8 @@ class Recording:
         self.missed = 0
         self._ledger = ledger
         self._recorder = recorder
+        # Asked once: to ask a protocol costs as much as to record several outcomes.
+        self._record_all = recorder.record_all if isinstance(recorder, GroupRecorder) else None
         self._stop = stop  # called once the recorder has failed, if that is to stop the run
         self._pending: deque[Branch] = deque()
         self._wake: Any = None  # an Event while the task has nothing to do
@@ -146,8 +148,8 @@ class Recording:
         if self.error is None or self._stop is None:  # else it has failed, and the run ends for it
             if len(outcomes) == 1:
                 await self._record(outcomes[0])
-            elif isinstance(self._recorder, GroupRecorder):
-                await self._record_all(self._recorder, outcomes)
+            elif self._record_all is not None:
+                await self._record_group(self._record_all, outcomes)
             else:
                 async with ledger.runtime.open_nursery() as nursery:
                     for outcome in outcomes:
@@ -164,9 +166,11 @@ class Recording:
             self.missed += 1
             self._fail(error)
 
-    async def _record_all(self, recorder: GroupRecorder, outcomes: Sequence[Outcome]) -> None:
+    async def _record_group(
+        self, record_all: Callable[[Sequence[Outcome]], Awaitable[None]], outcomes: list[Outcome]
+    ) -> None:
         try:
-            await recorder.record_all(outcomes)
+            await record_all(outcomes)
         except Exception as error:
             self.missed += len(outcomes)
             self._fail(error)

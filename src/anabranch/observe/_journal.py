@@ -216,7 +216,7 @@ class Journal:
             outcome.queued_s,
             outcome.ran_s,
             time.time(),
-            json.dumps(self._redaction.value(detail)),
+            json.dumps(self._redaction.value(detail)) if detail else "{}",
         )
 
     def _write(self, rows: Sequence[Sequence[Any]]) -> JournalError | None:
@@ -250,6 +250,8 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 def _plain(text: str) -> str | bytes:
     """Return ``text`` as SQLite can hold it: as bytes where it is no Unicode, as odd names are."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
