@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run the tests: python3 scripts/test.py [--fast] [arguments of pytest].
 
-As many run at once as this process may use cores; `-n 0`, `-s` and `--pdb` run one after another.
+As many run at once as this process may use cores, and one more where all run: they wait for child
+processes and timers a third of their time. `-n 0`, `-s` and `--pdb` run one after another.
 
 --fast leaves out the tests marked `slow`, which take over a quarter of a second each: whole
 programs and child processes, the documents, the bench in small, the laws' simulations, installing.
@@ -23,10 +24,17 @@ def pytest_arguments(args: list[str]) -> list[str]:
     """Add to what was asked for what this script itself chooses."""
     added = []
     if not any(arg.startswith(ALONE) or "no:xdist" in arg or _shows(arg) for arg in args):
-        added += ["-n", "auto", "--dist", "worksteal"]
+        added += ["-n", "auto" if "--fast" in args else str(cores() + 1), "--dist", "worksteal"]
     if "--fast" in args and not any(arg.startswith("-m") for arg in args):
         added += ["-m", "drawn or not slow"]
     return [*added, *args]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _shows(arg: str) -> bool:

@@ -9,7 +9,9 @@ from types import ModuleType
 import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-SHARED = ["-n", "auto", "--dist", "worksteal"]
+CORES = 5
+SHARED = ["-n", "6", "--dist", "worksteal"]
+FAST = ["-n", "auto", "--dist", "worksteal"]
 QUICK = ["-m", "drawn or not slow"]
 
 
@@ -21,6 +23,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "cores", lambda: CORES)
     return module
 
 
@@ -29,8 +32,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     [
         ("", SHARED),
         ("-rs --no-header --maxfail=2 -x tests/test_glob.py", SHARED),
-        ("--fast", [*SHARED, *QUICK]),
-        ("--fast -m slow", SHARED),
+        ("--fast", [*FAST, *QUICK]),
+        ("--fast -m slow", FAST),
         ("--fast -n0", QUICK),
         ("-n 4", []),
         ("--dist=loadfile -n2", []),
