@@ -169,10 +169,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="laws.py", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="of each scenario that has a name")
     parser.add_argument("--drawn", type=int, default=60, help="scenarios to draw")
+    parser.add_argument("--first", type=int, default=UNSEEN, help="the first seed of all")
     parser.add_argument("--print", action="store_true", help="write nothing")
     args = parser.parse_args()
-    named = [(name, UNSEEN + seed) for name in SCENARIOS for seed in range(args.seeds)]
-    drawn = [(f"drawn-{UNSEEN + seed}", UNSEEN + seed) for seed in range(args.drawn)]
+    named = [(name, args.first + seed) for name in SCENARIOS for seed in range(args.seeds)]
+    drawn = [(f"drawn-{args.first + seed}", args.first + seed) for seed in range(args.drawn)]
     sections = {
         "named": named_table(played_all(named, "scenarios with names")),
         "drawn": drawn_table(played_all(drawn, "drawn scenarios")),

@@ -10,8 +10,11 @@ import pytest
 
 from anabranch import Bounds, Load
 from anabranch.controllers import Weir
+from anabranch.controllers._weir_epochs import Epochs
+from anabranch.controllers._weir_growing import _served_no_more
 from anabranch.controllers._weir_weight import Guesses, heard, mixed
 from anabranch.controllers._weir_window import Window, gain
+from anabranch.testing import simulate
 from tests.controllers.loads import steady
 from tests.controllers.machine import cores, downstream, limits, play, served, waiting
 
@@ -55,6 +58,27 @@ def test_what_waits_is_doubled_up_to_the_ceiling():
 def test_a_downstream_is_given_what_it_serves_well():
     found = limits(play(Weir(), Bounds(ceiling=256, initial=10), downstream(32), 120))
     assert 26 <= found[-1] <= 42
+
+
+@pytest.mark.parametrize("seed", [7000, 7002, 7004])
+def test_a_ceiling_that_was_reached_too_soon_is_left_for_what_serves_more(seed):
+    """A service gets ten times as quick while it is doubled, so all of that looks good."""
+    found = [each.limit for each in simulate("cold-start", Weir(), seed, oracle=False).moments]
+    assert max(found) == 256
+    assert 60 <= found[-1] <= 110
+
+
+def test_a_limit_that_serves_no_more_than_half_of_it_is_not_doubled():
+    """Run times that say little must not outweigh that as few end as before."""
+    state = Epochs(Window(8))
+    slow = attrs.evolve(Window(4), done=40.0, span=10.0, n=40.0)
+    state = attrs.evolve(state, past=((1.0, slow),))
+    same = attrs.evolve(Window(8), done=40.0, span=10.0, n=40.0)
+    more = attrs.evolve(Window(8), done=75.0, span=10.0, n=75.0)
+    assert _served_no_more(attrs.evolve(state, window=same), 1.0)
+    assert not _served_no_more(attrs.evolve(state, window=more), 1.0)
+    few = attrs.evolve(Window(8), done=5.0, span=1.0, n=5.0)
+    assert not _served_no_more(attrs.evolve(state, window=few), 4.0)
 
 
 def test_refusals_cut_to_what_is_served_and_are_not_provoked_soon():

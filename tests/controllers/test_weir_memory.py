@@ -109,3 +109,18 @@ def test_one_that_lives_long_makes_nobody_heavier() -> None:
         guesses = heard(guesses, t, own, 30, ages, 0.25, 5.0)
         if t > 20:
             assert mixed(guesses).each == pytest.approx(GIB, rel=0.25)
+
+
+def test_noise_of_readings_is_no_neighbour() -> None:
+    def fits(noise: float) -> float:
+        rng, weight = random.Random(2), Weight()
+        found = []
+        for load in herds(8, 60):
+            assert load.own_memory is not None
+            used = 4 * GIB + load.own_memory + rng.choice((-1, 1)) * noise * GIB
+            sight = Sight(used, 16.0 * GIB, load.own_memory, 0.88)
+            weight = weigh(weight, sight, load, 0.25, 6.0, settled=False)
+            found.append(cap(weight, sight, load, 6.0))
+        return min(found[len(found) // 2 :])
+
+    assert fits(1.5) > fits(0.0) - 1

@@ -90,7 +90,7 @@ class Weir:
         ConfigurationError: a share that is none.
     """
 
-    memory: float = attrs.field(default=0.88, validator=_check.share)
+    memory: float = attrs.field(default=0.85, validator=_check.share)
     gpu_memory: float = attrs.field(default=0.88, validator=_check.share)
 
     def initial(self, bounds: Bounds, /) -> State:

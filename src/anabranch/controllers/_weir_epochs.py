@@ -40,7 +40,7 @@ class Epochs:
         excused: whether the CPU was busy of late. top: whether there is no higher limit.
         risen: log run time of ``low`` above the proven one. charge: that of the accused limit.
         roof: a limit that was convicted. turn: where nothing speaks for either, the next probe
-            goes up (1) or down (-1).
+            goes up (1) or down (-1; less: whatever speaks against it).
         past: what was seen of other limits of late: the one that served more is probed first.
     """
 

@@ -29,10 +29,10 @@ from anabranch.controllers._weir_window import Window, by_rates, slower, yields
 BRIEF = 0.3  # seconds of run time
 QUORUM = 0.75  # of the branches have ended before more are tried
 FEWEST = 4  # branches that convict nobody, and less than ...
-HASTE = 0.3  # ... of a run time neither
+HASTE = 0.6  # ... of a run time neither
 DOUBT = 2.0  # by so much, over the number of branches, a witness is less sure than it seems
 SURE, OVERDUE = 2.5, 1.5  # errors: to convict; late
-SERVED = 0.5  # errors of rates: to acquit
+SERVED, DENIED = 0.5, 0.7  # errors of rates: to acquit; to doubt that more would be served
 NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 
 
@@ -61,16 +61,27 @@ def growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Ep
         return hold(state, now, target, FIRST_WAIT), target, cause
     vague = witness.life.count < ENOUGH_ENDED
     if state.top and long:  # nothing more to gain: watch it
-        return hold(state, now, now.limit, 0.0), now.limit, ""
+        return hold(state, now, now.limit, 2 * FIRST_WAIT), now.limit, ""
     # Too low costs half and too high little, so what cannot be known is taken for good.
     lenient = (enough and vague) or (over and (long or width < NARROW))
     lenient = lenient and (vague or rise - error < ACCUSED)
     good = (lost < 0 and (enough or over)) or (lost < error and lenient)
-    if good and window.done:
+    denied = good and _served_no_more(state, run_time)
+    if good and not denied and window.done:
         return grow(state, now, reach, yields(window))
-    if long and lost >= 0:  # neither good nor bad: watch it
+    if long and (lost >= 0 or denied):  # neither good nor bad: watch it
         return hold(state, now, now.limit, 0.0), now.limit, ""
     return state, now.limit, ""
+
+
+def _served_no_more(state: Epochs, run_time: float) -> bool:
+    """Tell whether a limit of half as many served as much, though none may be slower here."""
+    for _, lower in state.past:
+        if 2 * lower.limit <= state.window.limit:
+            served, doubt = by_rates(lower, state.window, run_time / 2)
+            if served + DENIED * doubt < ENOUGH:
+                return True
+    return False
 
 
 def grow(state: Epochs, now: Load, reach: float, cause: str) -> tuple[Epochs, float, str]:

@@ -179,7 +179,8 @@ def _surprised(weight: Weight, more: float, expected: float, dt: float) -> Weigh
 def cap(weight: Weight, sight: Sight, now: Load, run_time: float) -> float:
     """Return how many branches fit; infinite while nothing is known."""
     quick = weight.quick or 0.0
-    others, soon = max(quick, weight.slow), 0.0
+    # What lies within the noise of readings is no rise.
+    others, soon = max(quick - math.sqrt(weight.noise), weight.slow), 0.0
     trend = quick - weight.slow
     if trend > max(STEADY * sight.total, 1.5 * math.sqrt(weight.noise)):
         # An average over a half-life of h is 1.44 h late.

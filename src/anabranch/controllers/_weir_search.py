@@ -41,6 +41,7 @@ from anabranch.controllers._weir_window import (
 
 DEEPEST = 0.5  # of an accused limit: more would tell no more
 LONGEST_WAIT = 90.0
+DOWN = -2  # the turn where fewer did as well: fewer still are tried
 AGAIN = 3.0  # seconds to the next look below, where fewer did as well
 LONGEST_PROBE = 30.0
 FEW = 12
@@ -141,12 +142,15 @@ def _stepped(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str
     """Probe a small step up, or down."""
     window = state.window
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
+    if state.top:
+        share /= 2  # mostly it is the right one
     step = max(1, round(now.limit * share))
     up = state.turn > 0
-    if state.proven is not None:
+    if state.proven is not None and state.turn > DOWN:
         rise, variance = slower(state.proven, window)
         error = math.sqrt(variance)
         up = up if abs(rise - QUEUED) < error else rise < QUEUED
+    up = up and not state.top  # or it would never look below
     target = min(now.limit + step, reach) if up else now.limit - step
     if int(target) == now.limit or target < 1:
         return attrs.evolve(state, until=now.t + state.wait, turn=-state.turn), now.limit, ""
@@ -167,7 +171,7 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     if bought + PROBED * error < ENOUGH:  # fewer do as well
         if up:
             return hold(state, now, held.limit, wait), held.limit, cause
-        state = attrs.evolve(hold(with_proof(state), now, now.limit, AGAIN), turn=-1)
+        state = attrs.evolve(hold(with_proof(state), now, now.limit, AGAIN), turn=DOWN)
         return attrs.evolve(state, wait=FIRST_WAIT), now.limit, ""
     if not over and bought - error < ENOUGH:
         return state, now.limit, ""

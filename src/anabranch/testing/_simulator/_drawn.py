@@ -49,7 +49,7 @@ def drawn(seed: int) -> Scenario:
     end = float(sum(seconds))
     downstream = _downstream(rng, kind, best, end) if work.call.mean else None
     phases = _phases(rng, works, seconds, machine, best)
-    neighbours = _neighbours(rng, kind, machine, end, 2 * alone(work))
+    neighbours = _neighbours(rng, kind, machine, end, 2 * max(map(alone, works)))
     senses = _senses(rng, end)
     return Scenario(
         name=f"drawn-{seed}",
