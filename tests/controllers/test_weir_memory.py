@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -124,3 +125,20 @@ def test_noise_of_readings_is_no_neighbour() -> None:
         return min(found[len(found) // 2 :])
 
     assert fits(1.5) > fits(0.0) - 1
+
+
+def test_nothing_is_started_where_others_will_have_filled_memory() -> None:
+    load = Load(t=0, limit=10, in_use=10, queued=5)
+    calm = Weight(each=0.8 * GIB, quick=6 * GIB, slow=6 * GIB)
+    rising = attrs.evolve(calm, slow=5 * GIB)
+    filling = Sight(14 * GIB, 16 * GIB, 8 * GIB, 0.85)
+    assert cap(calm, filling, load, 3.0) > 5
+    assert cap(rising, filling, load, 3.0) <= 5
+    roomy = Sight(11 * GIB, 16 * GIB, 8 * GIB, 0.85)
+    assert cap(rising, roomy, load, 3.0) > 5
+
+
+def test_where_memory_is_full_fewer_are_wanted_than_run_though_nothing_is_known() -> None:
+    load = Load(t=0, limit=10, in_use=10)
+    assert cap(Weight(), Sight(15.2 * GIB, 16 * GIB, 1 * GIB, 0.85), load, 3.0) < 9
+    assert cap(Weight(), Sight(13 * GIB, 16 * GIB, 1 * GIB, 0.85), load, 3.0) == math.inf

@@ -329,3 +329,16 @@ def test_a_stream_that_ended_while_an_answer_was_read_is_not_ended_twice():
         key = child._selector.register(ours, selectors.EVENT_READ, print)
         assert [child._read(key), child._read(key)] == [b"", b""]
     os.close(ours)
+
+
+async def test_a_process_that_works_while_its_lane_is_closed_ends_after_its_call():
+    children = Children(current_host().runtime)
+    async with anyio.create_task_group() as group:
+        call = Call(time.sleep, (0.5,), {}, "a")
+        group.start_soon(children.run, call)
+        while not children._busy:
+            await anyio.sleep(0.01)
+        (child,) = children._busy
+        children.close(kill=False, wait=False)
+    assert children.count == 0
+    assert await anyio.to_thread.run_sync(child.ended.wait, 10)

@@ -6,6 +6,8 @@ import anyio
 import pytest
 
 from anabranch import Bounds, ConcurrencyManager, ConcurrencyManagerConfig, Load
+from anabranch._host import current_host
+from anabranch.manager._lanes import OneLane
 from anabranch.manager._throttle import LEAST, WHOLE, ThrottleLaw
 from tests.branches import Watch
 
@@ -143,3 +145,11 @@ async def test_throttling_may_be_switched_off(machine):
         await manager.map_io(works, (watch for _ in itertools.count()), 1)
     assert machine.samples == 0
     assert manager.throttle_factor == manager._throttle_factor == 1.0
+
+
+async def test_a_small_lane_that_is_cut_still_runs_one():
+    lane = OneLane("chunk", 2, current_host(), None, 10)
+    lane.resize(0.3)
+    assert lane.limiter.total_tokens == 1
+    lane.resize(1.0)
+    assert lane.limiter.total_tokens == 2

@@ -224,6 +224,38 @@ class Growing:
         return Decision((bounds, False), limit, "growing" if limit != load.limit else "")
 
 
+async def test_a_law_remembers_only_what_it_was_let_do() -> None:
+    laws = [Remembering() for _ in range(3)]
+    inner = {
+        f"part{i}": crowd_step(
+            Crowd(1.0), 200, ConcurrencyConfig(64, controller=law, samplers=busy_between(0, 0))
+        )
+        for i, law in enumerate(laws)
+    }
+    await run(Step.parallel("all", inner, timeout=None))
+    assert all(law.asked > 10 for law in laws)
+    assert not [law.wrong for law in laws if law.wrong]
+
+
+class Remembering:
+    """Grow whenever asked, and compare the limit with what was decided last."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.wrong: list[tuple[float, float]] = []
+
+    def initial(self, bounds: Any) -> tuple[Any, float | None]:
+        return bounds, None
+
+    def next(self, state: tuple[Any, float | None], load: Any) -> Decision:
+        bounds, last = state
+        self.asked += 1
+        if last is not None and last != load.limit:
+            self.wrong.append((last, load.limit))
+        limit = 2 if last is None else min(bounds.ceiling, int(load.limit) + 1)
+        return Decision((bounds, limit), limit, "growing" if limit != load.limit else "")
+
+
 async def test_memory_that_is_ours_is_told_to_each_by_its_use() -> None:
     laws = Script([6]), Script([2])
     machine = Machine(lambda t: {"own_memory": 800.0, "memory_total": 2.0**31, "memory_used": 1e9})

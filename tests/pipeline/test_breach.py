@@ -1125,3 +1125,15 @@ async def test_nothing_is_reserved_after_an_event_has_ended_the_run() -> None:
     result = await breach(Pipeline([step]), breach_event=event)
     assert spent == []
     assert isinstance(result.step_history[0].branches["a"].error, UsageLimitExceededError)
+
+
+async def test_what_is_charged_after_the_breach_rewrites_no_reason() -> None:
+    async def spend(_: Any) -> None:
+        charge(cost_usd=12)
+        charge(cost_usd=30)
+
+    with pytest.raises(UsageLimitExceededError, match="spent 12 of 10 usd") as raised:
+        await Pipeline([Step.parallel({"a": spend, "b": sleeper(60)})]).run(budget=Budget(10))
+    (step,) = raised.value.result.step_history
+    assert step.branches["b"].reason == BREACH
+    assert raised.value.result.usage.cost_usd == 42
