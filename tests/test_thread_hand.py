@@ -1,6 +1,7 @@
 """Thread hands: plain functions, job after job, and threads that cannot be stopped."""
 
 import contextvars
+import inspect
 import logging
 import subprocess
 import sys
@@ -411,6 +412,18 @@ async def test_an_outer_cancellation_that_waits_starts_no_further_job():
     assert scope.cancelled_caught
     assert begun == [0]
     assert statuses(await read(scheduler)) == {"succeeded": 1, "cancelled": 19}
+
+
+def test_a_coroutine_that_was_left_for_a_loop_which_gives_it_up_is_closed():
+    async def rest():
+        raise AssertionError("nobody awaits it")
+
+    hand = ThreadHand.__new__(ThreadHand)  # as it is between the thread's end and the loop's turn
+    hand._lock, hand._begun, hand._done = threading.Lock(), True, True
+    coroutine = rest()
+    hand.left = (contextvars.copy_context(), coroutine)
+    assert not hand.abandon()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 async def test_a_cancellation_before_the_thread_is_there_leaves_all_home():

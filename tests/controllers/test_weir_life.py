@@ -82,3 +82,10 @@ def test_the_time_that_is_counted_is_the_time_that_branches_ran():
     life = played(Life(), [(0.0, 0.7)] * 10, 1.0, 20.0, lambda: 0.7)
     assert sum(life.spent) == pytest.approx(10 * 20.0, rel=0.05)
     assert sum(life.ended) == life.count
+
+
+def test_branches_of_which_no_run_time_is_told_are_no_witnesses():
+    load = Load(t=1.0, limit=4, in_use=4, finished=6, ages=(0.5,) * 4)
+    untold = lived(Life(), load, 1.0)
+    some = played(Life(), [(0.0, 1.0)] * 4, 1.0, 3.0, lambda: 1.0)
+    assert slowed(untold, some) == (0.0, math.inf)

@@ -14,28 +14,33 @@ async def test_a_fallback_goes_ahead_of_all_that_are_queued_the_urgent_too() -> 
 
     async def main(data: Any) -> None:
         called.append("main")
+        await anyio.sleep(2)
         raise ConnectionError
 
     async def instead(data: Any) -> str:
         called.append("instead")
         return "instead"
 
-    def other(name: str) -> Any:
-        async def call(data: Any) -> str:
-            called.append(name)
-            await anyio.sleep(1)
-            return name
+    async def urgent(data: Any) -> None:
+        called.append("urgent")
+        if called.count("urgent") == 1:
+            raise ConnectionError
 
-        return call
+    async def other(data: Any) -> None:
+        called.append("other")
 
     step = Step.parallel(
-        {"a": Step("a", main, fallback=instead), "b": other("b"), "c": other("c")},
+        {
+            "a": Step("a", main, fallback=instead),
+            "b": other,
+            "u": Step("u", urgent, retry=Retry(attempts=2, wait=1.0, jitter=0)),
+        },
         max_concurrency=1,
-        priorities={"a": 5, "c": 5},
+        priorities={"a": 5, "u": 9},
     )
     result = await Pipeline([step]).run(None)
     assert result.success
-    assert called == ["main", "instead", "c", "b"]
+    assert called == ["urgent", "main", "instead", "urgent", "other"]
 
 
 async def test_further_attempts_are_made_in_the_order_in_which_they_fell_due() -> None:

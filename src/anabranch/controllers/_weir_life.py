@@ -55,7 +55,8 @@ def lived(life: Life, now: Load, dt: float, keep: float = 1.0) -> Life:
         _spend(spent, now.ages, weight)
         _spend(spent, [each - dt for each in now.ages if each > dt], -weight)
     spent = [max(0.0, each) for each in spent]
-    return Life(tuple(ended), tuple(spent), life.count * keep + now.finished)
+    count = now.finished if now.latencies else 0.0  # of others it is not known when they ended
+    return Life(tuple(ended), tuple(spent), life.count * keep + count)
 
 
 def _spend(spent: list[float], ages: Sequence[float], weight: float) -> None:
