@@ -1128,12 +1128,21 @@ async def test_nothing_is_reserved_after_an_event_has_ended_the_run() -> None:
 
 
 async def test_what_is_charged_after_the_breach_rewrites_no_reason() -> None:
+    heard: list[str] = []
+
     async def spend(_: Any) -> None:
         charge(cost_usd=12)
         charge(cost_usd=30)
+        try:
+            with charge(cost_usd=1, reserve=True):
+                raise AssertionError("begun, though the budget is breached")
+        except UsageLimitExceededError as error:
+            heard.append(str(error))
 
     with pytest.raises(UsageLimitExceededError, match="spent 12 of 10 usd") as raised:
         await Pipeline([Step.parallel({"a": spend, "b": sleeper(60)})]).run(budget=Budget(10))
+    assert len(heard) == 1
+    assert "spent 12 of 10 usd" in heard[0]
     (step,) = raised.value.result.step_history
     assert step.branches["b"].reason == BREACH
     assert raised.value.result.usage.cost_usd == 42
