@@ -34,7 +34,6 @@ from tests.pipeline.adaptive import (
     Script,
     busy_between,
     changes,
-    crowd_step,
     run,
 )
 
@@ -89,18 +88,25 @@ async def test_a_law_is_asked_again_as_soon_as_it_wishes_but_not_sooner_than_may
     assert all(b - a == pytest.approx(0.25) for a, b in pairwise(moments))
 
 
-async def test_a_young_law_in_a_hurry_is_asked_ten_times_a_second_where_short_ones_wait() -> None:
+@pytest.mark.parametrize(("longest", "gap"), [(0.05, 0.05), (5.0, 0.1)])
+async def test_a_young_law_in_a_hurry_is_asked_often_and_oftener_where_all_are_short(
+    longest: float, gap: float
+) -> None:
     class Eager(Script):
         def next(self, state: int, load: Any) -> Any:
             self.loads.append(load)
             return Decision(state, int(load.limit), "", again=0.25)
 
+    async def wait(number: int) -> None:
+        await anyio.sleep(longest if number == 0 else 0.05)
+
     law, started = Eager([]), anyio.current_time()
-    await run(crowd_step(Crowd(0.05), 240, ConcurrencyConfig(4, controller=law)))
+    config = ConcurrencyConfig(4, controller=law)
+    await run(Step.map_over("wait", Step("wait", wait), items=range(240), concurrency=config))
     moments = [load.t - started for load in law.loads]
     assert moments[0] == pytest.approx(0.1)
     gaps = [b - a for a, b in pairwise(moments)]
-    assert gaps[:18] == pytest.approx([0.1] * 18)
+    assert gaps[8:18] == pytest.approx([gap] * 10)
     assert gaps[-2:] == pytest.approx([0.25] * 2)
 
 

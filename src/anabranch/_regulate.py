@@ -24,9 +24,10 @@ from anabranch.events import Event
 
 FIRST_S: Final = 0.25  # what ends before has cost nothing, unless more waits after ...
 HASTE_S: Final = 0.1  # ... as long, and so soon again while it is young and its law in a hurry
+BRISK_S: Final = 0.05  # sooner still, while branches are short
 YOUNG_S: Final = 2.0
 PERIOD_S: Final = 1.0
-NAP_S: Final = 0.25  # how long it sleeps at a time: by these sleeps the loop's lag is measured
+NAP_S: Final = 0.5  # how long it sleeps at a time: by these sleeps the loop's lag is measured
 LONGEST_LAG_S: Final = 10.0  # a laptop that was shut was no busy loop
 
 
@@ -140,7 +141,10 @@ class Regulator:
         self._naps, self._late = 0, 0.0
         samples: dict[Reading, Sample] = {}
         for reading in {each.reading: None for each in limits.values()}:
-            samples[reading] = {"loop_lag": lag, **_known(await reading.read(real=real))}
+            samples[reading] = {
+                "loop_lag": lag,
+                **_known(await reading.read(real=real, recent=True)),
+            }
         in_use = sum(each.limiter.borrowed_tokens for each in self._limits.values())
         may_grow = True
         for place in sorted(limits, key=lambda each: limits[each].turn):
@@ -148,7 +152,7 @@ class Regulator:
             if place in self._places:
                 share = limit.limiter.borrowed_tokens / in_use if in_use else 1.0
                 grew = await limit.look(samples[limit.reading], share, may_grow=may_grow, real=real)
-                place.due = self._clock() + limit.again(PERIOD_S, HASTE_S, YOUNG_S)
+                place.due = self._clock() + limit.again(PERIOD_S, BRISK_S, HASTE_S, YOUNG_S)
                 if grew:
                     may_grow = False
                     self._turns += 1

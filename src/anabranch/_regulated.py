@@ -23,6 +23,7 @@ from anabranch.samplers._scarcest import scarcest
 log = logging.getLogger("anabranch")
 
 GROWTH: Final = 2
+SHORT_S: Final = 0.4  # of a branch
 OF_CPU: Final = ("cores", "cpu", "cpu_pressure", "loop_lag")
 OF_MEMORY: Final = (
     "memory_used",
@@ -109,20 +110,21 @@ class Regulated:
         self._again: float | None = None
         self._began = clock()
         self._waits = False  # more did at the last sample, while others ended
+        self._short = False  # so have all been that ended or ran
         self._told_of = ""  # the failure of the law that was told
         self._knows = False  # something of the machine has been known
 
-    def again(self, period: float, haste: float, young: float) -> float:
+    def again(self, period: float, brisk: float, haste: float, young: float) -> float:
         """Return in how many seconds it is to be asked again.
 
         A law that would be asked as soon as may be is asked after ``haste`` seconds, as long as it
-        is ``young``, by seconds, and more waits while others end: short branches are many before
-        it has grown.
+        is ``young``, by seconds, and more waits while others end; or after ``brisk`` seconds where
+        all are short: they are many before it has grown.
         """
         if self._again is None:
             return period
         if self._again <= LEAST_AGAIN and self._waits and self._clock() < self._began + young:
-            return haste
+            return brisk if self._short else haste
         return min(self._again, period)
 
     async def has_begun(self, seconds: float, first: float) -> bool:
@@ -142,7 +144,10 @@ class Regulated:
         """Take a sample; tell whether the limit grew. A law that may not grow was not asked."""
         now = self._clock()
         counts = await self._counts.look(now)
-        self._waits = counts.queued > 0 and counts.finished > 0
+        ended = counts.finished > 0
+        longest = max((*counts.latencies, *counts.ages), default=SHORT_S)
+        self._short = (ended or self._short) and longest < SHORT_S
+        self._waits = counts.queued > 0 and (ended or self._short)
         heard = self.listening.heard(sample, share, real=real)
         fields = {**attrs.asdict(counts, recurse=False), **heard}
         load = Load(t=now, limit=self.limiter.total_tokens, **fields)

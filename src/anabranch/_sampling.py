@@ -22,6 +22,7 @@ from anabranch.samplers._once import Once
 log = logging.getLogger("anabranch")
 
 LIMIT_S = 2.0  # each sampler that may hang has a second of its own within it
+SAME_S = 0.08  # what was read so shortly ago need not be read again
 REAL = 0.5  # of the loop's time that has passed really: less, and its clock is a mock
 
 Sample = Mapping[str, float | None]
@@ -42,25 +43,29 @@ class Reading:
         self._unbounded = runtime.CapacityLimiter(math.inf)  # the loop's own is for its users
         self._busy = False
         self._once = Once()
+        self._at, self._told = -math.inf, NOTHING
 
     def forget(self) -> None:
         """Begin anew: what memory is ours now was there before those branches that begin now."""
         self._sampler.forget()
+        self._at = -math.inf
 
-    async def read(self, *, real: bool) -> Sample:
+    async def read(self, *, real: bool, recent: bool = False) -> Sample:
         """Return what is known now.
 
         Args:
-            real: the loop's time is the machine's.
+            real: the loop's time is the machine's. recent: what was read shortly ago will do.
         """
         if not real:
             return self._sampler.sample() if self.handed_in else NOTHING
+        clock = self._runtime.lowlevel.current_clock().current_time
         if self._busy:
             return NOTHING
+        if recent and clock() < self._at + SAME_S:
+            return self._told
         await self._runtime.lowlevel.checkpoint_if_cancelled()  # from here on a thread begins
         self._busy = True
         found: list[Sample] = []
-        clock = self._runtime.lowlevel.current_clock().current_time
         with self._runtime.CancelScope(deadline=clock() + LIMIT_S) as scope:
             try:
                 await self._runtime.to_thread.run_sync(
@@ -73,6 +78,7 @@ class Reading:
         if scope.cancelled_caught:
             log.warning("the machine has not answered for %g s; its load is unknown", LIMIT_S)
             return NOTHING
+        self._at, self._told = clock(), found[0]
         return found[0]
 
     def _read(self, found: list[Sample]) -> None:

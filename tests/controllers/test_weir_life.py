@@ -21,14 +21,19 @@ Branches = list[tuple[float, float]]  # age, and what is left to do
 
 
 def played(
-    life: Life, branches: Branches, slow: float, seconds: float, length: Callable[[], float]
+    life: Life,
+    branches: Branches,
+    slow: float,
+    seconds: float,
+    length: Callable[[], float],
+    step: float = STEP,
 ) -> Life:
     """Return what is counted of branches that get on ``slow`` times as slowly."""
-    for _ in range(round(seconds / STEP)):
+    for _ in range(round(seconds / step)):
         ended: list[float] = []
         for place, branch in enumerate(branches):
             age, left = branch
-            rest = STEP
+            rest = step
             while left * slow <= rest:
                 ended.append(age + left * slow)
                 rest -= left * slow
@@ -40,7 +45,7 @@ def played(
             latencies=ended[:64],
             ages=[age for age, _ in branches[:64]],
         )
-        life = lived(life, load, STEP)
+        life = lived(life, load, step)
     return life
 
 
@@ -61,6 +66,18 @@ def test_how_much_slower_branches_are_is_told_within_a_run_time_of_a_raise(shape
         found.append(slowed(before, after)[0])
     middle = sorted(found)[7]
     assert middle == pytest.approx(math.log(slow), abs=0.45), found
+
+
+def test_who_has_been_slow_only_since_a_moment_ago_is_told_from_who_always_was():
+    """Most of what they have done was done at full speed: more ended than slow ones would have."""
+    rng = random.Random(2)
+    branches = [(0.0, rng.uniform(0.5, 1.5)) for _ in range(60)]
+    before = played(Life(), branches, 1.0, 4.0, lambda: rng.uniform(0.5, 1.5), 0.05)
+    after = played(Life(), branches, 4.0, 0.5, lambda: rng.uniform(0.5, 1.5), 0.05)
+    always, _ = slowed(before, after)
+    lately, _ = slowed(before, after, 0.25)
+    assert lately > always
+    assert lately == pytest.approx(math.log(4), abs=0.6)
 
 
 def test_one_that_is_long_among_short_ones_is_no_sign_of_slowness():

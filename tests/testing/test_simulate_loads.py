@@ -36,7 +36,7 @@ def test_loads_are_well_formed(seed: int, limits: list[int], again: float | None
     for load in played.loads:
         check(load, played.scenario)
     times = [load.t for load in played.loads]
-    assert all(two - one > 0.1 - 1e-6 for one, two in pairwise(times))
+    assert all(two - one > 0.05 - 1e-6 for one, two in pairwise(times))
     assert played.counts.started >= sum(load.started for load in played.loads)
     assert played.counts.succeeded >= sum(load.finished for load in played.loads)
 

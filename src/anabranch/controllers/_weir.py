@@ -28,6 +28,7 @@ from anabranch.controllers._weir_window import Window
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
 SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
+EARLY = 0.2  # seconds of the oldest branch, below which the first sample counts
 SETTLE = 0.75  # of a run time, after a cut
 HURRIED = 2.0  # seconds for which it looks often for the first branches to end
 SOONER = 0.5  # and after a raise, to see what it does
@@ -95,14 +96,15 @@ class Weir:
 
     def initial(self, bounds: Bounds, /) -> State:
         """Return the state of a run that begins."""
-        return State(bounds, bounds.initial, _weir_epochs.Epochs(Window(bounds.initial)))
+        epochs = _weir_epochs.Epochs(Window(bounds.initial), climbs=True)
+        return State(bounds, bounds.initial, epochs)
 
     def next(self, state: State, load: Load, /) -> Decision:
         """Decide from one load."""
         bounds = state.bounds
         now = seen(load, bounds, state.t)
         began = state.t == -math.inf
-        dt = 0.0 if began else now.t - state.t
+        dt = _begun(now) if began else now.t - state.t
         if not began and dt <= 0:
             return decided(state, load, bounds, now.limit, "")
         limit = int(now.limit)
@@ -251,6 +253,16 @@ def _undone(
     return state, Say(min(most, twice), f"there is room again, for {most:.0f}")
 
 
+def _begun(now: Load) -> float:
+    """Return for how long branches have run at the first sample; 0 where that is not told.
+
+    It counts only where it came early because some had ended: they are so short that it would be
+    waited for a run time more, else.
+    """
+    oldest = max([*now.ages, *now.latencies], default=0.0)
+    return oldest if oldest < EARLY and now.finished else 0.0
+
+
 def _alone(state: State) -> float:
     """Return the run time of a branch which waits for no other; by Little's law, where proven."""
     proven = state.epochs.proven
@@ -315,7 +327,7 @@ def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> 
 def _grows(state: State) -> bool:
     """Tell whether the search is on its way up, and in a hurry."""
     epochs = state.epochs
-    begins = epochs.low is None and epochs.window.span < HURRIED
+    begins = epochs.low is None and epochs.window.span < HURRIED and state.t >= epochs.paused
     grows = epochs.low is not None and epochs.low.limit < state.limit
     return epochs.mode == "grow" and (begins or grows) and state.run_time < 4
 

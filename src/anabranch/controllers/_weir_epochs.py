@@ -42,6 +42,8 @@ class Epochs:
         roof: a limit that was convicted. turn: where nothing speaks for either, the next probe
             goes up (1) or down (-1; less: whatever speaks against it).
         past: what was seen of other limits of late: the one that served more is probed first.
+        climbs: it grows in leaps, as long as branches are short and nothing else has moved the
+            limit. paused: no growth before that time.
     """
 
     window: Window
@@ -60,6 +62,8 @@ class Epochs:
     charge: float = 0.0
     roof: float = math.inf
     past: Past = ()
+    climbs: bool = False
+    paused: float = -math.inf
 
 
 def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
@@ -70,7 +74,11 @@ def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
     low = state.low if state.low is not None and state.low.limit < limit else None
     mode = "grow" if state.mode == "grow" and not rest else "hold"
     until = max(state.until, t + state.wait)
-    return attrs.evolve(state, window=Window(limit), mode=mode, low=low, until=until, cpu=None)
+    climbs = state.climbs and limit == state.window.limit
+    window = Window(limit)
+    return attrs.evolve(
+        state, window=window, mode=mode, low=low, until=until, cpu=None, climbs=climbs
+    )
 
 
 def hold(state: Epochs, now: Load, limit: float, wait: float) -> Epochs:

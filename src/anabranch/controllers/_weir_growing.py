@@ -12,6 +12,7 @@ import math
 import attrs
 
 from anabranch._load import Load
+from anabranch.controllers._weir_climb import rested
 from anabranch.controllers._weir_epochs import (
     ACCUSED,
     ENOUGH,
@@ -38,6 +39,10 @@ NARROW = math.log(1.4)  # between limits this close no gain can be measured soon
 
 def growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
     """Grow if what was seen of the limit speaks for more; go back if it is convicted."""
+    if now.t < state.paused:
+        return state, now.limit, ""
+    if state.paused > -math.inf:
+        return rested(state, now)
     window, low = state.window, state.low
     quorum = max(now.limit / 2, ENOUGH_ENDED) if run_time < BRIEF else QUORUM * now.limit
     enough = window.done >= min(quorum, QUORUM * now.limit) and window.n >= min(3, now.limit)
@@ -57,7 +62,7 @@ def growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Ep
     if lost - (0.0 if known else OVERDUE if over else SURE) * error > 0 and not early:
         target = _little(state, low, rise)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
-        state = attrs.evolve(state, roof=now.limit)
+        state = attrs.evolve(state, roof=now.limit, turn=-1)  # it may be less than half
         return hold(state, now, target, FIRST_WAIT), target, cause
     vague = witness.life.count < ENOUGH_ENDED
     if state.top and long:  # nothing more to gain: watch it

@@ -83,22 +83,28 @@ def joined(one: Life, two: Life) -> Life:
     )
 
 
-def slowed(before: Life, after: Life) -> tuple[float, float]:
-    """Return the logarithm of how much slower the later ones are, and its variance."""
+def slowed(before: Life, after: Life, since: float = math.inf) -> tuple[float, float]:
+    """Return the logarithm of how much slower the later ones are, and its variance.
+
+    Args:
+        before: of those that are the measure. after: of those that are judged.
+        since: for how many seconds the later ones have been slower, if they are: before that they
+            were as fast as the others.
+    """
     if before.count < 1 or after.count + sum(after.spent) <= 0:
         return 0.0, math.inf
     hazard = _hazard(before)
     seen = max(after.count, 0.5)
     step = 0
-    here, vague = _expected(before, hazard, after, 0)
+    here, vague = _expected(before, hazard, after, 0, since)
     while here <= 0 and after.count >= 1 and step > -MOST:  # none ended so young before
         step -= 1
-        here, vague = _expected(before, hazard, after, step)
+        here, vague = _expected(before, hazard, after, step, since)
     if here <= 0:
         return 0.0, math.inf
     way = 1 if here > seen else -1
     while True:
-        there, _ = _expected(before, hazard, after, step + way)
+        there, _ = _expected(before, hazard, after, step + way, since)
         if there <= 0 or (there > seen) != (here > seen) or abs(step) >= MOST:
             break
         step, here = step + way, there
@@ -131,16 +137,21 @@ def _hazard(life: Life) -> list[float]:
     return found
 
 
-def _expected(before: Life, hazard: list[float], after: Life, step: int) -> tuple[float, float]:
+def _expected(
+    before: Life, hazard: list[float], after: Life, step: int, since: float
+) -> tuple[float, float]:
     """Return how many would have ended at a speed, and the relative variance of that."""
     total = square = 0.0
+    pace = RATIO**-step
     for place, spent in enumerate(after.spent):
         if spent <= 0:
             continue
         source = min(AGES - 1, max(0, place - step))
+        if EDGES[place] > since:
+            source = max(0, bisect(EDGES, EDGES[place] - since + since * pace) - 1)
         part = spent * hazard[source]
         total += part
         square += part * part / max(before.ended[source], 1.0)
     if total < NONE:
         return 0.0, math.inf
-    return total * RATIO**-step, square / total**2
+    return total * pace, square / total**2

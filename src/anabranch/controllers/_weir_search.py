@@ -14,6 +14,7 @@ import attrs
 
 from anabranch._load import Load
 from anabranch.controllers._seen import percent
+from anabranch.controllers._weir_climb import climb
 from anabranch.controllers._weir_epochs import (
     ACCUSED,
     AGREES,
@@ -85,7 +86,8 @@ def search(
     if accused is not None:
         return accused
     if state.mode == "grow":
-        return growing(state, now, run_time, reach)
+        climbed = climb(state, now, reach) if state.climbs else None
+        return climbed or growing(attrs.evolve(state, climbs=False), now, run_time, reach)
     return _held(state, now, run_time, reach)
 
 

@@ -77,9 +77,12 @@ def with_sample(window: Window, now: Load, dt: float, half_life: float = math.in
     )
 
 
-def slower(before: Window, after: Window) -> tuple[float, float]:
-    """Return by how much log run time rose from one window to another, and its variance."""
-    return slowed(before.life, after.life)
+def slower(before: Window, after: Window, since: float = math.inf) -> tuple[float, float]:
+    """Return by how much log run time rose from one window to another, and its variance.
+
+    ``since`` is for how many seconds they may have been slower, on average; infinite for always.
+    """
+    return slowed(before.life, after.life, since)
 
 
 def gain(low: Window, high: Window) -> tuple[float, float]:

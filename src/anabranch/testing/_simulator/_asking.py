@@ -1,7 +1,8 @@
 """Ask a law as the regulator does: first after a quarter of a second, then each second or sooner.
 
 Where more waits it is first asked after a tenth of a second, and, for two seconds, so soon again if
-it is in a hurry. Between two samples the limit at most doubles.
+it is in a hurry, or twice as soon while branches are short. Between two samples the limit at most
+doubles.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FIRST: Final = 0.25
 HASTE: Final = 0.1
+BRISK: Final = 0.05
+SHORT: Final = 0.4  # seconds of a branch
 YOUNG: Final = 2.0
 PERIOD: Final = 1.0
 SOONEST: Final = 0.25
@@ -59,6 +62,7 @@ class Asking:
         self._since = attrs.evolve(world.counts)
         self._busy = 0.0
         self._done = 0
+        self._short = False
 
     def begin(self) -> None:
         """Note from now on."""
@@ -117,8 +121,11 @@ class Asking:
         if limit != world.limit:
             world.resize(limit)
         young = world.now < self._woken + YOUNG
-        if again == SOONEST and young and load.queued and load.finished:
-            again = HASTE
+        ended = load.finished > 0
+        longest = max((*load.latencies, *load.ages), default=SHORT)
+        self._short = (ended or self._short) and longest < SHORT
+        if again == SOONEST and young and load.queued and (ended or self._short):
+            again = BRISK if self._short else HASTE
         if world.in_use or world.queued != 0 or not world.scenario.senses.rests:
             world.at(world.now + again, self._sample)
         else:
