@@ -14,7 +14,7 @@ import attrs
 from anabranch._load import Load
 from anabranch.controllers._weir_epochs import ACCUSED, ENOUGH, SPARE, Epochs
 from anabranch.controllers._weir_life import joined
-from anabranch.controllers._weir_window import Window, slower, yields
+from anabranch.controllers._weir_window import LEAST, Window, slower, yields
 
 FIRST = 0.2  # seconds: where one is older at the first leap they are not short, and later ...
 SHORT = 0.25  # ... where one is older than that ...
@@ -63,19 +63,24 @@ def climb(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str] |
 def rested(state: Epochs, now: Load) -> tuple[Epochs, float, str]:
     """Return the state after the pause, without what the climb has seen; go back if it fell short.
 
-    What a leap was convicted of may have begun before it, when too few had ended to tell.
+    What a leap was convicted of may have begun before it, when too few had ended to tell. How many
+    end for each second that branches run tells it also where none has been as old before.
     """
     window, before = state.window, state.proven
     fresh = attrs.evolve(state, paused=-math.inf, proven=None)
-    if before is None or window.n < WITNESSES:
+    if before is None or min(window.life.count, before.life.count) < WITNESSES:
         return fresh, now.limit, ""
-    rise, variance = slower(before, window)
-    error = math.sqrt(variance * (1 + FEW / max(1.0, before.life.count)))
+    rise = math.log(_pace(before) / _pace(window))
+    error = math.sqrt(1 / before.life.count + 1 / window.life.count)
     target = max(1, math.ceil(now.limit * math.exp(-rise) * SPARE))
     if rise - SURE * error < ACCUSED or target >= now.limit:
         return fresh, now.limit, ""
     cause = f"run time {math.exp(window.mean):.3g} s, {math.exp(before.mean):.3g} s at first"
     return Epochs(Window(target)), target, cause
+
+
+def _pace(window: Window) -> float:
+    return window.life.count / max(LEAST, sum(window.life.spent))
 
 
 def _has_seen(window: Window, before: Window | None) -> bool:
