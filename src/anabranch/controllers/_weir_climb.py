@@ -16,9 +16,9 @@ from anabranch.controllers._weir_epochs import ACCUSED, ENOUGH, SPARE, Epochs
 from anabranch.controllers._weir_life import joined
 from anabranch.controllers._weir_window import LEAST, Window, slower, yields
 
-FIRST = 0.2  # seconds: where one is older at the first leap they are not short, and later ...
-SHORT = 0.25  # ... where one is older than that ...
-SLOWER, BRIEFLY = 3.0, 0.3  # ... nor one so many times that, for so many seconds after a leap
+FIRST = 0.2  # seconds: where one is older before the first leap they are not short
+SHORT = 0.25  # likewise later, but a leap may have made them slower: ...
+SLOWER, BRIEFLY = 3.0, 0.3  # ... so many times, for so many seconds after it
 LONGEST = 1.0  # seconds at one limit
 PART = 0.37  # of the limit have ended, since the beginning, before the next leap
 MANY = 32  # from there on leaps are smaller, for twice too many would cost more than they bring
