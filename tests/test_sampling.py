@@ -65,6 +65,26 @@ async def test_memory_gained_between_two_runs_is_not_the_branches_own(
 
 
 @pytest.mark.real_clock
+async def test_looks_that_are_close_share_a_reading_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sampling, "SAME_S", 60)
+    process: Any = Process()
+    readings = Readings(current_host().runtime)
+    reading = readings.take((OwnMemory(lambda: [process]),))
+    assert await own_memory(reading) == 0
+    process.rss += 100 * MB
+    assert (await reading.read(real=True, recent=True))["own_memory"] == 0
+    assert await own_memory(reading) == 100 * MB
+    monkeypatch.setattr(_sampling, "SAME_S", 0)
+    process.rss += 100 * MB
+    assert (await reading.read(real=True, recent=True))["own_memory"] == 200 * MB
+    reading.forget()
+    monkeypatch.setattr(_sampling, "SAME_S", 60)
+    assert (await reading.read(real=True, recent=True))["own_memory"] == 0
+
+
+@pytest.mark.real_clock
 async def test_without_a_thread_to_be_had_the_machine_is_unknown_and_read_again_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

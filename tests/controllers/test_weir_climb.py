@@ -42,8 +42,9 @@ def when(simulation: Simulation, limit: int) -> float:
     return next((each.t for each in simulation.changes if each.new >= limit), math.inf)
 
 
-def test_short_calls_are_given_what_serves_them_within_half_a_second():
-    assert median(when(calls(32, seed), 32) for seed in SEEDS) <= 0.5
+def test_short_calls_are_often_given_what_serves_them_within_a_third_of_a_second():
+    """The search alone needs 0.35 s at best; a climb that is stopped by chance needs more."""
+    assert sum(when(calls(32, seed), 32) < 0.31 for seed in SEEDS) >= len(SEEDS) // 3
 
 
 def test_the_leap_that_was_too_far_is_a_small_one_and_taken_back_soon():
@@ -61,7 +62,7 @@ def test_a_server_for_few_or_for_many_is_found_as_well(knee):
 
 def test_longer_ones_are_searched_for_and_not_leapt_at():
     played = [calls(32, seed, mean=1.0) for seed in SEEDS]
-    assert median(max([4, *(change.new for change in each.changes)]) for each in played) <= 16
+    assert max(change.new for each in played for change in each.changes) <= 16
 
 
 def test_a_limit_that_somebody_else_has_moved_is_not_climbed_from():

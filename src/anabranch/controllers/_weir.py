@@ -15,6 +15,7 @@ from anabranch._load import Bounds, Decision, Load
 from anabranch._options import exact_fields
 from anabranch.controllers import (
     _check,
+    _weir_climb,
     _weir_cpu,
     _weir_epochs,
     _weir_failures,
@@ -28,7 +29,6 @@ from anabranch.controllers._weir_window import Window
 GAP = 3.5  # seconds without a sample after which counts say nothing
 SOON = 0.25  # seconds to the next sample while memory fills
 SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
-EARLY = 0.2  # seconds of the oldest branch, below which the first sample counts
 SETTLE = 0.75  # of a run time, after a cut
 HURRIED = 2.0  # seconds for which it looks often for the first branches to end
 SOONER = 0.5  # and after a raise, to see what it does
@@ -104,7 +104,7 @@ class Weir:
         bounds = state.bounds
         now = seen(load, bounds, state.t)
         began = state.t == -math.inf
-        dt = _begun(now) if began else now.t - state.t
+        dt = _weir_climb.begun(now) if began else now.t - state.t
         if not began and dt <= 0:
             return decided(state, load, bounds, now.limit, "")
         limit = int(now.limit)
@@ -251,16 +251,6 @@ def _undone(
     until = now.t + state.run_time
     state = attrs.evolve(state, light=state.light if most < state.light else 0, heavy_until=until)
     return state, Say(min(most, twice), f"there is room again, for {most:.0f}")
-
-
-def _begun(now: Load) -> float:
-    """Return for how long branches have run at the first sample; 0 where that is not told.
-
-    It counts only where it came early because some had ended: they are so short that it would be
-    waited for a run time more, else.
-    """
-    oldest = max([*now.ages, *now.latencies], default=0.0)
-    return oldest if oldest < EARLY and now.finished else 0.0
 
 
 def _alone(state: State) -> float:

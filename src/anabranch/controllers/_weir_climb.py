@@ -12,7 +12,7 @@ import math
 import attrs
 
 from anabranch._load import Load
-from anabranch.controllers._weir_epochs import ACCUSED, ENOUGH, SPARE, Epochs
+from anabranch.controllers._weir_epochs import ACCUSED, ENOUGH, Epochs, little
 from anabranch.controllers._weir_life import joined
 from anabranch.controllers._weir_window import LEAST, Window, slower, yields
 
@@ -31,10 +31,20 @@ PAUSE = 3.0  # seconds ...
 SURE = 1.0  # ... and errors, after it, to go back further
 
 
+def begun(now: Load) -> float:
+    """Return for how long branches have run at the first sample; 0 where that is not told.
+
+    It counts only where it came early because some had ended: they are so short that it would be
+    waited for a run time more, else.
+    """
+    oldest = _oldest(now)
+    return oldest if oldest < FIRST and now.finished else 0.0
+
+
 def climb(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str] | None:
     """Return the state, the limit to go to, and the cause; None when it is time to search."""
     window, low, before = state.window, state.low, state.proven
-    oldest = max([*now.ages, *now.latencies], default=0.0)
+    oldest = _oldest(now)
     if before is None or low is None:
         if oldest > FIRST:
             return None
@@ -49,8 +59,7 @@ def climb(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str] |
         error = math.sqrt(variance * (1 + FEW / max(1.0, before.life.count)))
         lost = rise - (1 - ENOUGH) * math.log(window.limit / low.limit)
         if lost > GUILTY * error and before.life.count >= WITNESSES:
-            served = min(window.limit, math.ceil(window.limit * math.exp(-rise) * SPARE))
-            target = max(low.limit, served)
+            target = little(window.limit, rise, low.limit)
             cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
             return Epochs(Window(target), proven=before, paused=now.t + PAUSE), target, cause
         if lost > DOUBTED * error:
@@ -72,11 +81,15 @@ def rested(state: Epochs, now: Load) -> tuple[Epochs, float, str]:
         return fresh, now.limit, ""
     rise = math.log(_pace(before) / _pace(window))
     error = math.sqrt(1 / before.life.count + 1 / window.life.count)
-    target = max(1, math.ceil(now.limit * math.exp(-rise) * SPARE))
+    target = little(now.limit, rise)
     if rise - SURE * error < ACCUSED or target >= now.limit:
         return fresh, now.limit, ""
     cause = f"run time {math.exp(window.mean):.3g} s, {math.exp(before.mean):.3g} s at first"
     return Epochs(Window(target)), target, cause
+
+
+def _oldest(now: Load) -> float:
+    return max([*now.ages, *now.latencies], default=0.0)
 
 
 def _pace(window: Window) -> float:

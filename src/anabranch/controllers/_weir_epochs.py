@@ -113,3 +113,12 @@ def with_proof(state: Epochs, held: Window | None = None) -> Epochs:
         both = attrs.evolve(window, life=joined(proven.life, window.life))
         return attrs.evolve(state, proven=both, risen=0.0)
     return attrs.evolve(state, risen=max(0.0, rise))
+
+
+def little(limit: float, rise: float, least: float = 1) -> int:
+    """Return the limit that Little's law gives: the rate there is, at the run time unloaded.
+
+    It is no more than ``limit``, at which run times have risen so, and no less than ``least``.
+    """
+    most = int(limit)
+    return max(min(int(least), most), min(most, math.ceil(most * math.exp(-rise) * SPARE)))

@@ -20,9 +20,9 @@ from anabranch.controllers._weir_epochs import (
     FIRST_WAIT,
     LONGEST_LOOK,
     PROBE,
-    SPARE,
     Epochs,
     hold,
+    little,
     with_proof,
 )
 from anabranch.controllers._weir_window import Window, by_rates, slower, yields
@@ -60,7 +60,7 @@ def growing(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Ep
     served, doubt = by_rates(low, window, run_time)
     early = early or served - SERVED * doubt > ENOUGH  # no run time can convict it
     if lost - (0.0 if known else OVERDUE if over else SURE) * error > 0 and not early:
-        target = _little(state, low, rise)
+        target = little(window.limit, rise, low.limit)
         cause = f"{yields(window)}, at {low.limit} {low.rate:.3g}/s"
         state = attrs.evolve(state, roof=now.limit, turn=-1)  # it may be less than half
         return hold(state, now, target, FIRST_WAIT), target, cause
@@ -112,9 +112,3 @@ def _unbiased(window: Window) -> Window:
     part = (life.count - 1) / life.count
     ended = tuple([each * part for each in life.ended])
     return attrs.evolve(window, life=attrs.evolve(life, ended=ended, count=life.count - 1))
-
-
-def _little(state: Epochs, low: Window, rise: float) -> int:
-    """Return the limit that Little's law gives: the rate there is, at the run time unloaded."""
-    most = state.window.limit
-    return max(min(low.limit, most), min(most, math.ceil(most * math.exp(-rise) * SPARE)))
