@@ -184,7 +184,7 @@ async def test_seed_functions(block: Block, number: int) -> None:
     if number in (20, 21):
         assert [each["module_id"] for each in result] == ["m0", "m1", "m2"]
     if number == 23:
-        assert [each["success"] for each in seen] == [True] * 7
+        assert ([each for each in seen if not each["success"]], len(seen)) == ([], 7)
 
 
 async def test_seed_always_cleanup(block: Block) -> None:
