@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from anabranch.lanes import _reaper
+from anabranch.lanes import _reaper, _tree
 from tests.lanes.scripts import Marked, python, shell
 
 pytestmark = pytest.mark.slow  # real processes
@@ -65,11 +65,31 @@ def test_who_can_write_to_a_pipe_is_ended_and_who_only_reads_is_not():
     ):
         known = _reaper.processes()
         assert _reaper.holders({inode}, known) == {writer.pid}, "this process holds it too"
+        assert _reaper.holders({inode}, known, kept=True) == {writer.pid}
         assert _reaper.holders(set(), known) == set()
         _reaper.end(set(), {inode}, 0.0)
         assert writer.wait() == -15
         assert reader.poll() is None
         reader.kill()
+    os.close(reads)
+    os.close(writes)
+
+
+CLOSES = "import os, time; os.set_inheritable({}, False); print(flush=True); time.sleep(60)"
+
+
+def test_who_will_lose_a_pipe_when_it_becomes_another_program_does_not_keep_it():
+    reads, writes = os.pipe()
+    inode = os.fstat(writes).st_ino
+    with started(python(CLOSES.format(writes)), pass_fds=(writes,)) as child:
+        try:
+            child.stdout.readline()
+            known = _reaper.processes([child.pid])
+            assert _reaper.holders({inode}, known) == {child.pid}
+            assert _reaper.holders({inode}, known, kept=True) == set()
+            assert _tree.holding({inode}, 0.0) == {}
+        finally:
+            child.kill()
     os.close(reads)
     os.close(writes)
 

@@ -145,26 +145,39 @@ def family(leaders: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
     return found
 
 
-def holders(pipes: "set[int]", known: "Mapping[int, Process]") -> "set[int]":
+def holders(pipes: "set[int]", known: "Mapping[int, Process]", *, kept: bool = False) -> "set[int]":
     """Return who can write to one of these pipes.
 
     Not who can only read: that is a child of ours between fork and exec, whoever's it is to be.
+
+    Args:
+        kept: leave out, too, who will lose it when it becomes another program: a child between
+            fork and exec can write to all that its parent could when it was made.
     """
     names = {f"pipe:[{inode}]" for inode in pipes}
-    return {pid for pid in known if names and pid != os.getpid() and holds(pid, names)}
+    mine = os.getpid()
+    return {pid for pid in known if names and pid != mine and holds(pid, names, kept=kept)}
 
 
-def holds(pid: int, names: "set[str]") -> bool:
+def holds(pid: int, names: "set[str]", *, kept: bool = False) -> bool:
     """Tell whether a process has one of these files open for writing."""
     folder = f"/proc/{pid}/fd"
     for each in _names(folder):
         path = f"{folder}/{each}"
         try:
-            if os.readlink(path) in names and os.lstat(path).st_mode & stat.S_IWUSR:  # noqa: PTH115 # likewise
+            if os.readlink(path) not in names or not os.lstat(path).st_mode & stat.S_IWUSR:  # noqa: PTH115 # likewise
+                continue
+            if not kept or not _closes_on_exec(pid, each):
                 return True
         except OSError:
             continue
     return False
+
+
+def _closes_on_exec(pid: int, descriptor: str) -> bool:
+    with open(f"/proc/{pid}/fdinfo/{descriptor}") as file:  # noqa: PTH123 # likewise
+        flags = next((line for line in file if line.startswith("flags:")), "flags: 0")
+    return bool(int(flags.split()[1], 8) & os.O_CLOEXEC)
 
 
 def _names(folder: str) -> "list[str]":

@@ -46,12 +46,13 @@ def group(leader: int) -> dict[int, float]:
 def holding(inodes: Collection[int], since: float) -> dict[int, float]:
     """Return who has one of these pipes open, of those that began at ``since`` or later.
 
-    Who began before is not the script's: a descriptor can be handed to others.
+    Who began before is not the script's: a descriptor can be handed to others. Nor is another
+    script's process that is about to start, on a machine that stalls just then.
     """
     table = _table()
     return {
         pid: table[pid][BEGAN]
-        for pid in holders(set(inodes), table)
+        for pid in holders(set(inodes), table, kept=True)
         if table[pid][BEGAN] >= since and pid in table
     }
 
