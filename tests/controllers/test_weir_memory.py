@@ -75,7 +75,7 @@ def weighed(surprise: float) -> float:
         own = load.own_memory * off
         sight = sight_of(weight, GIB + own, 16.0 * GIB, own, 0.88)
         assert isinstance(sight, Sight)
-        weight = weigh(weight, sight, load, 0.25, 6.0, settled=False)
+        weight = weigh(weight, sight, load, 0.25, 6.0)
     return cap(weight, sight, load, 6.0)
 
 
@@ -120,7 +120,7 @@ def test_noise_of_readings_is_no_neighbour() -> None:
             assert load.own_memory is not None
             used = 4 * GIB + load.own_memory + rng.choice((-1, 1)) * noise * GIB
             sight = Sight(used, 16.0 * GIB, load.own_memory, 0.88)
-            weight = weigh(weight, sight, load, 0.25, 6.0, settled=False)
+            weight = weigh(weight, sight, load, 0.25, 6.0)
             found.append(cap(weight, sight, load, 6.0))
         return min(found[len(found) // 2 :])
 

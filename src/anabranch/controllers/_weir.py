@@ -19,24 +19,19 @@ from anabranch.controllers import (
     _weir_cpu,
     _weir_epochs,
     _weir_failures,
-    _weir_memory,
     _weir_rest,
+    _weir_room,
     _weir_search,
 )
-from anabranch.controllers._seen import decided, percent, seen
+from anabranch.controllers._seen import decided, seen
 from anabranch.controllers._weir_window import Window
 
 GAP = 3.5  # seconds without a sample after which counts say nothing
-SOON = 0.25  # seconds to the next sample while memory fills
 SHORT = 0.3  # seconds of run time, below which it is looked at so soon while it grows
 SETTLE = 0.75  # of a run time, after a cut
 HURRIED = 2.0  # seconds for which it looks often for the first branches to end
 SOONER = 0.5  # and after a raise, to see what it does
-WATCHED = 0.4  # share of memory from which on it is watched closely
-STALE = 5.0  # seconds for which what memory allowed still holds when nothing is seen of it
-LATEST = 5.0  # seconds by which readings are late, at most
 REST = 1.2  # run times after a cut for memory in which nothing grows
-SLIGHT = 0.9  # cuts for memory above this share of the limit are skipped
 LONGEST_RUN = 30.0
 
 
@@ -72,8 +67,7 @@ class State:
     heavy_until: float = -math.inf
     light: int = 0
     busy: float | None = None
-    memory: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
-    gpu: _weir_memory.Weight = attrs.field(factory=_weir_memory.Weight)
+    rooms: _weir_room.Rooms = attrs.field(factory=_weir_room.Rooms)
     failures: _weir_failures.Failures = attrs.field(factory=_weir_failures.Failures)
     cpu: _weir_cpu.Cpu = attrs.field(factory=_weir_cpu.Cpu)
     rest: _weir_rest.Rest = attrs.field(factory=_weir_rest.Rest)
@@ -116,23 +110,28 @@ class Weir:
             changed = now.t - min(max(now.ages, default=0.0), LONGEST_RUN) if began else now.t
             raised = changed if began else state.raised
             state = attrs.evolve(state, limit=limit, epochs=epochs, changed=changed, raised=raised)
-        state, room, held = self._memory(state, now, dt)
+        shares = (self.memory, self.gpu_memory)
+        rooms, room = _weir_room.looked(state.rooms, now, min(dt, GAP), run_time, first, shares)
+        state = attrs.evolve(state, rooms=rooms)
         state, caps = self._guards(state, now, dt)
-        if room.limit < SLIGHT * limit:
-            caps.append(room)
+        cut = Say(room.now, room.cause)
+        if _weir_room.is_too_much(rooms, room, now, self.memory):
+            caps.append(cut)
             state = attrs.evolve(
                 state,
                 heavy_until=now.t + max(1.0, REST * state.run_time),
                 light=max(state.light, limit),
             )
-        state, wish = self._wish(state, now, dt, held)
+        state, wish = self._wish(state, now, dt, room.last)
+        if wish.limit > max(limit, room.last):  # not even back to where it was
+            wish = Say(max(limit, room.last), wish.cause)
         chosen = min([*caps, wish], key=_limit)
-        if chosen.cause and chosen in caps and chosen is not room:
+        if chosen.cause and chosen in caps and chosen is not cut:
             epochs = _weir_epochs.moved(state.epochs, limit, now.t, rest=True)
             state = attrs.evolve(state, epochs=epochs)
-        again = _again(state, now)
+        again = _weir_room.again(rooms, now)
         if again is None and (began or chosen.limit > limit or _grows(state)):
-            again = SOON if state.run_time < SHORT else SOONER
+            again = _weir_room.SOON if state.run_time < SHORT else SOONER
         decision = decided(state, load, bounds, chosen.limit, chosen.cause, again)
         return attrs.evolve(decision, state=_after(state, now, decision.limit, chosen is wish))
 
@@ -164,29 +163,6 @@ class Weir:
             state = attrs.evolve(state, failures=failures, cpu=cpu, rest=rest)
         return state, [cap for cap in caps if cap.limit < math.inf]
 
-    def _memory(self, state: State, now: Load, dt: float) -> tuple[State, Say, float]:
-        """Weigh the branches; say how many fit, and how many may be raised to."""
-        room, held, dt = Say(math.inf, ""), math.inf, min(dt, GAP)
-        settled = now.t >= state.raised + 2 * state.run_time
-        for name, share in (("memory", self.memory), ("gpu", self.gpu_memory)):
-            weight = state.memory if name == "memory" else state.gpu
-            if (sight := _sight(weight, now, name, share)) is None:
-                if now.t - weight.room_at <= STALE:
-                    held = min(held, weight.room)
-                continue
-            if weight.since == math.inf:
-                late = min(LATEST, now.t - state.began)
-                weight = attrs.evolve(weight, since=now.t, late=late)
-            weight = _weir_memory.weigh(weight, sight, now, dt, state.run_time, settled)
-            most = _weir_memory.cap(weight, sight, now, state.run_time)
-            weight = attrs.evolve(weight, room=most, room_at=now.t)
-            room = min(room, Say(most, _full(name, sight, weight)), key=_limit)
-            if name == "memory":
-                state = attrs.evolve(state, memory=weight)
-            else:
-                state = attrs.evolve(state, gpu=weight)
-        return state, room, min(held, room.limit)
-
     def _wish(self, state: State, now: Load, dt: float, room: float) -> tuple[State, Say]:
         """Ask the search, and whatever would undo a cut, within what the guards allow."""
         stay = Say(now.limit, "")
@@ -197,16 +173,13 @@ class Weir:
             )
         if not 0 < dt <= GAP or not _weir_rest.reached(now):
             return state, stay
-        reach = min(
-            room, _weir_cpu.reach(state.cpu, now, busy, state.epochs.window), state.bounds.ceiling
-        )
+        reach = min(room, _weir_cpu.reach(state.cpu, now, busy, state.epochs.window))
         reach = min(reach, _weir_failures.reach(state.failures, now))
-        unseen = any(
-            _weir_memory.is_unseen(each, now, state.raised, state.run_time)
-            for each in (state.memory, state.gpu)
-        )
+        unseen = _weir_room.unseen(state.rooms, now, state.raised, state.run_time)
         if now.t < state.heavy_until or state.failures.bad or unseen:
             reach = min(reach, now.limit)
+        walled = reach < _weir_search.WALLED * now.limit
+        reach = min(reach, state.bounds.ceiling)
         undone = _undone(state, now, dt, reach, room)
         if undone is not None:
             return undone
@@ -219,7 +192,7 @@ class Weir:
         excused = busy is not None and busy > _weir_search.EXCUSED
         excused = excused and not _weir_cpu.is_innocent(state.cpu, state.epochs.window)
         top = now.limit >= state.bounds.ceiling
-        epochs = attrs.evolve(state.epochs, excused=excused, top=top)
+        epochs = attrs.evolve(state.epochs, excused=excused, top=top, walled=walled)
         epochs, most, cause = _weir_search.search(epochs, now, dt, state.run_time, reach)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
 
@@ -287,7 +260,10 @@ def _run_time(usual: float, now: Load) -> float:
 def _after(state: State, now: Load, limit: int, searched: bool) -> State:
     """Return the state after the limit was decided."""
     if limit == now.limit:
-        return attrs.evolve(state, limit=limit)
+        epochs = state.epochs
+        if epochs.window.limit != limit:  # it would have been raised, but there is no room
+            epochs = _weir_epochs.moved(epochs, limit, now.t)
+        return attrs.evolve(state, limit=limit, epochs=epochs)
     raised = now.t if limit > now.limit else state.raised
     light = 0 if searched and limit < now.limit else state.light
     epochs = state.epochs
@@ -298,34 +274,9 @@ def _after(state: State, now: Load, limit: int, searched: bool) -> State:
     )
 
 
-def _sight(
-    weight: _weir_memory.Weight, now: Load, name: str, share: float
-) -> _weir_memory.Sight | None:
-    if name == "memory":
-        used, total, own = now.memory_used, now.memory_total, now.own_memory
-    else:
-        used, total, own = now.gpu_memory_used, now.gpu_memory_total, None
-    return _weir_memory.sight_of(weight, used, total, own, share)
-
-
-def _full(name: str, sight: _weir_memory.Sight, weight: _weir_memory.Weight) -> str:
-    what = "memory" if name == "memory" else "gpu memory"
-    each = f", {weight.each / 2**20:.0f} MiB a branch" if weight.each else ""
-    return f"{what} {percent(sight.full)} of {sight.total / 2**30:.1f} GiB{each}"
-
-
 def _grows(state: State) -> bool:
     """Tell whether the search is on its way up, and in a hurry."""
     epochs = state.epochs
     begins = epochs.low is None and epochs.window.span < HURRIED and state.t >= epochs.paused
     grows = epochs.low is not None and epochs.low.limit < state.limit
     return epochs.mode == "grow" and (begins or grows) and state.run_time < 4
-
-
-def _again(state: State, now: Load) -> float | None:
-    for weight in (state.memory, state.gpu):
-        if weight.total is None or weight.full < WATCHED or not now.in_use:
-            continue
-        if weight.each * now.limit > 0.25 * weight.total:
-            return SOON
-    return None

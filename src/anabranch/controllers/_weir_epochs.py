@@ -38,9 +38,10 @@ class Epochs:
         calm: what was seen of the limit that is held, at first.
         cpu: what it usually is at this limit. fell: since when it is far below that.
         excused: whether the CPU was busy of late. top: whether there is no higher limit.
+        walled: whether guards allow hardly more than this limit.
         risen: log run time of ``low`` above the proven one. charge: that of the accused limit.
-        roof: a limit that was convicted. turn: where nothing speaks for either, the next probe
-            goes up (1) or down (-1; less: whatever speaks against it).
+        roof: a limit that was convicted. turn: the next probe goes down (-1), or up if nothing
+            speaks against it (1).
         past: what was seen of other limits of late: the one that served more is probed first.
         climbs: it grows in leaps, as long as branches are short and nothing else has moved the
             limit. paused: no growth before that time.
@@ -57,6 +58,7 @@ class Epochs:
     fell: float = math.inf
     excused: bool = False
     top: bool = False
+    walled: bool = False
     risen: float = 0.0
     turn: int = 1
     charge: float = 0.0
@@ -69,7 +71,7 @@ class Epochs:
 def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
     """Return the state after the limit was set by somebody else: measure afresh.
 
-    With ``rest`` growing has ended there.
+    With ``rest`` growing has ended there, and the next probe goes up again.
     """
     low = state.low if state.low is not None and state.low.limit < limit else None
     mode = "grow" if state.mode == "grow" and not rest else "hold"
@@ -77,7 +79,14 @@ def moved(state: Epochs, limit: int, t: float, *, rest: bool = False) -> Epochs:
     climbs = state.climbs and limit == state.window.limit
     window = Window(limit)
     return attrs.evolve(
-        state, window=window, mode=mode, low=low, until=until, cpu=None, climbs=climbs
+        state,
+        window=window,
+        mode=mode,
+        low=low,
+        until=until,
+        cpu=None,
+        climbs=climbs,
+        turn=1 if rest else state.turn,
     )
 
 

@@ -32,6 +32,7 @@ ODD = 0.01  # variance of the surprises that is supposed at first
 YOUNG = 0.5  # of grown ones: what is read is compared with no less, or a little were a surprise
 HALF = 0.5  # full: below that it is no matter how heavy those will be that have just begun
 NEAR = 3.0  # times the limit: with so much room a raise needs no watching
+HEAVY = 0.06  # surprise above which nothing is raised, until it is known what weighs more
 EVEN = 0.5  # seconds over which what a branch weighs now is averaged, by half-life
 HIGHEST = 6.0  # seconds after which the most of that counts half, or as many run times
 SHOWN = 2.0
@@ -114,9 +115,8 @@ def weigh(
     now: Load,
     dt: float,
     run_time: float,
-    settled: bool,
 ) -> Weight:
-    """Return what is known after one more sample; ``settled`` if no raise is still to be seen."""
+    """Return what is known after one more sample."""
     if now.in_use == 0 and sight.own is None:
         weight = attrs.evolve(weight, idle=sight.used)
     own = max(0.0, sight.used - weight.idle) if sight.own is None else min(sight.own, sight.used)
@@ -143,8 +143,7 @@ def weigh(
     extra = weight.extra * 0.5 ** (dt / max(1.0, run_time / 2))
     likely = max(found.reading, YOUNG * found.each * now.in_use)
     weight = _surprised(weight, own - found.reading, likely, dt)
-    unseen = settled and sight.full > HALF
-    if unseen and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
+    if sight.full > HALF and weight.surprise > max(HEAVIER, SIGMAS * math.sqrt(weight.wonder)):
         # They are heavier than before; those who have just begun have not shown it yet.
         extra = max(extra, SHOWN * weight.surprise * found.each)
     now_each = own / max(now.in_use, guesses.crowd)
@@ -210,11 +209,16 @@ def _usable(weight: Weight, sight: Sight, run_time: float) -> float:
 
 
 def is_unseen(weight: Weight, now: Load, raised: float, run_time: float) -> bool:
-    """Tell whether what the last raise weighs has not been seen yet, and may be too much."""
-    late = weight.late
+    """Tell whether what the last raise weighs has not been seen yet, and may be too much.
+
+    Nor has it where memory is more than was to be read: what has begun weighs more than it did.
+    """
+    late, near = weight.late, weight.room < NEAR * now.limit
+    if near and weight.surprise > HEAVY:
+        return True
     if now.t < weight.since + late + min(run_time, late):
         return weight.room < math.inf
-    return now.t < raised + run_time + late and weight.room < NEAR * now.limit
+    return near and now.t < raised + run_time + late
 
 
 def _is_full(sight: Sight) -> bool:

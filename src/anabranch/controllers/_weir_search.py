@@ -42,7 +42,6 @@ from anabranch.controllers._weir_window import (
 
 DEEPEST = 0.5  # of an accused limit: more would tell no more
 LONGEST_WAIT = 90.0
-DOWN = -2  # the turn where fewer did as well: fewer still are tried
 AGAIN = 3.0  # seconds to the next look below, where fewer did as well
 LONGEST_PROBE = 30.0
 FEW = 12
@@ -52,6 +51,8 @@ QUEUED = 0.15  # of log run time above the proven one: a probe goes down
 FASTER = -0.1  # of log run time: something has ended, so probe now
 BUSY = 0.85  # of the CPU: nothing is to be found out by a probe
 FELL = 0.3  # of the CPU: other work, or a neighbour has left
+SCARCE = 0.7  # of the CPU: below it nobody was in anybody's way
+WALLED = 1.5  # times the limit: where guards allow no more, it is they who know how many
 EXCUSED = 0.92  # of the CPU: run times are the CPU's matter
 
 
@@ -67,7 +68,7 @@ def search(
     """
     before = state.cpu
     if now.cpu is not None:
-        if before is None or before - now.cpu < FELL:
+        if before is None or before < SCARCE or before - now.cpu < FELL:
             usual = now.cpu if before is None else before + 0.3 * (now.cpu - before)
             state = attrs.evolve(state, cpu=usual, fell=math.inf)
         elif now.t - state.fell >= run_time:  # branches that began together rest together
@@ -146,15 +147,15 @@ def _stepped(state: Epochs, now: Load, reach: float) -> tuple[Epochs, float, str
     share = PROBE - 1 if now.limit > FEW else 2 * (PROBE - 1)  # a change of few is hard to see
     if state.top:
         share /= 2  # mostly it is the right one
-    step = max(1, round(now.limit * share))
+    more = max(now.limit + 1, round(now.limit * (1 + share)))
+    less = min(now.limit - 1, round(now.limit / (1 + share)))
     up = state.turn > 0
-    if state.proven is not None and state.turn > DOWN:
+    if up and state.proven is not None:
         rise, variance = slower(state.proven, window)
-        error = math.sqrt(variance)
-        up = up if abs(rise - QUEUED) < error else rise < QUEUED
+        up = rise - math.sqrt(variance) < QUEUED
     up = up and not state.top  # or it would never look below
-    target = min(now.limit + step, reach) if up else now.limit - step
-    if int(target) == now.limit or target < 1:
+    target = min(more, reach) if up else less
+    if int(target) == now.limit or target < 1 or (state.walled and not up):
         return attrs.evolve(state, until=now.t + state.wait, turn=-state.turn), now.limit, ""
     state = attrs.evolve(state, mode="probe", low=window, window=Window(int(target)))
     return state, target, f"probe, {yields(window)}"
@@ -173,7 +174,7 @@ def _probed(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, s
     if bought + PROBED * error < ENOUGH:  # fewer do as well
         if up:
             return hold(state, now, held.limit, wait), held.limit, cause
-        state = attrs.evolve(hold(with_proof(state), now, now.limit, AGAIN), turn=DOWN)
+        state = attrs.evolve(hold(with_proof(state), now, now.limit, AGAIN), turn=-1)
         return attrs.evolve(state, wait=FIRST_WAIT), now.limit, ""
     if not over and bought - error < ENOUGH:
         return state, now.limit, ""
@@ -217,7 +218,7 @@ def _sped_up(state: Epochs, now: Load) -> Epochs:
     if rise + CHARGED * math.sqrt(variance) > -ACCUSED:
         return state
     fresh = Window(int(now.limit))
-    return Epochs(fresh, mode="hold", until=now.t + AGAIN, turn=-1, cpu=state.cpu)
+    return Epochs(fresh, mode="hold", until=now.t + AGAIN, cpu=state.cpu)
 
 
 def _looked(state: Epochs, now: Load, run_time: float) -> tuple[Epochs, float, str]:
