@@ -192,8 +192,10 @@ class Weir:
         excused = busy is not None and busy > _weir_search.EXCUSED
         excused = excused and not _weir_cpu.is_innocent(state.cpu, state.epochs.window)
         top = now.limit >= state.bounds.ceiling
-        epochs = attrs.evolve(state.epochs, excused=excused, top=top, walled=walled)
+        epochs = attrs.evolve(state.epochs, excused=excused, top=top)
         epochs, most, cause = _weir_search.search(epochs, now, dt, state.run_time, reach)
+        # For the next sample: or a look below that is due would be left out for more pressure.
+        epochs = attrs.evolve(epochs, walled=walled)
         return attrs.evolve(state, epochs=epochs), Say(most, cause)
 
 

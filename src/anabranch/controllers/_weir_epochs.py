@@ -38,7 +38,7 @@ class Epochs:
         calm: what was seen of the limit that is held, at first.
         cpu: what it usually is at this limit. fell: since when it is far below that.
         excused: whether the CPU was busy of late. top: whether there is no higher limit.
-        walled: whether guards allow hardly more than this limit.
+        walled: whether guards allowed hardly more than this limit, a sample ago.
         risen: log run time of ``low`` above the proven one. charge: that of the accused limit.
         roof: a limit that was convicted. turn: the next probe goes down (-1), or up if nothing
             speaks against it (1).
