@@ -119,7 +119,7 @@ def children(extent: Extent, tell: Tell) -> Iterator[Row]:
     """Children that grow slowly, under a budget of memory."""
     count, mb, limit = extent.children, 300, 2048
     make = partial(_loads.memory_pipeline, children=count, mb=mb, seconds=4.0, limit=limit)
-    return beside_best("children", count, make, (3, 4, 5, 6, 8), MEMORY_BAR, extent, tell)
+    return beside_best("children", count, make, (2, 4, 5, 6, 8), MEMORY_BAR, extent, tell)
 
 
 def neighbour(extent: Extent, tell: Tell) -> Iterator[Row]:

@@ -30,7 +30,7 @@ class Extent:
     pairs: int = 5  # of the best fixed limit and the adaptive one
     burn: float = 0.4  # seconds of CPU of a branch
     requests: int = 400
-    children: int = 30  # whole rounds of five and of six: no last round of a few decides
+    children: int = 16
     neighbour: float = 20.0  # seconds
     sampled: float = 20.0  # seconds
     scripts: int = 2_000
