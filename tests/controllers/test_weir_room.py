@@ -150,3 +150,10 @@ def test_after_a_cut_by_a_guard_the_next_probe_goes_up_again() -> None:
     state, _ = probing(counted(32, 60.0, 0.5), -1)
     assert moved(state, 20, 60.0, rest=True).turn == 1
     assert moved(state, 20, 60.0).turn == -1
+
+
+def test_a_look_below_that_is_due_is_not_put_off_by_a_cpu_that_is_busy_just_now() -> None:
+    state, load = probing(counted(32, 60.0, 0.5), -1)
+    state = attrs.evolve(state, cpu=0.8)
+    for cpu in (0.0, 0.8, 1.0):
+        assert search(state, attrs.evolve(load, cpu=cpu), 1.0, 0.5, 64.0)[1] == 26

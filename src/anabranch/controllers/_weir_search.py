@@ -89,7 +89,7 @@ def search(
     if state.mode == "grow":
         climbed = climb(state, now, reach) if state.climbs else None
         return climbed or growing(attrs.evolve(state, climbs=False), now, run_time, reach)
-    return _held(state, now, run_time, reach)
+    return _held(state, now, run_time, reach, before)
 
 
 def _fades(state: Epochs, now: Load, run_time: float) -> float:
@@ -106,11 +106,14 @@ def _seen(state: Epochs, window: Window, now: Load, run_time: float) -> Epochs:
     return attrs.evolve(state, window=window, past=past)
 
 
-def _held(state: Epochs, now: Load, run_time: float, reach: float) -> tuple[Epochs, float, str]:
+def _held(
+    state: Epochs, now: Load, run_time: float, reach: float, cpu: float | None
+) -> tuple[Epochs, float, str]:
+    """Probe when it is due, unless the CPU was busy a sample ago: this one must put nothing off."""
     state = _watched(state, now)
     window = state.window
     due = now.t >= state.until
-    if window.n < 5 or (state.cpu or 0.0) > BUSY:
+    if window.n < 5 or (cpu or 0.0) > BUSY:
         return state, now.limit, ""
     if due or (state.wait <= FIRST_WAIT and window.span > max(2.0, 2 * run_time)):
         target = better(state.past, window, reach, LIKELY if due else CLEAR)
